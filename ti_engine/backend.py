@@ -1,0 +1,83 @@
+"""What the engine asks of whoever owns the frozen models: ComfyUI's objects (nodes/) or diffusers' (standalone.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from .embedding import TokenEmbedding
+from .noise import NoiseSchedule
+
+
+@dataclass(frozen=True)
+class EncoderInfo:
+    """A text encoder whose vocabulary can be extended.
+
+    width: length of a vector. max_vectors: tokens that fit between start and end of one chunk of text.
+    rms: root mean square of a coordinate of the vocabulary. norm: mean length of its vectors.
+    """
+
+    width: int
+    max_vectors: int
+    rms: float
+    norm: float
+
+
+class EncodedCaptions(Protocol):
+    """B captions after the text encoder, cut off from it so that the denoiser's graph and its own never coexist."""
+
+    cond: Any
+    """What `Backend.denoise` takes; its tensors are leaves that collect gradients."""
+
+    def backward(self) -> None:
+        """Carry the gradients of `cond` on to the vectors that `encode` was given."""
+        ...
+
+
+class Backend(Protocol):
+    """The frozen models. Nothing in them is a parameter; after every call they are bit for bit as they were."""
+
+    schedule: NoiseSchedule
+    encoders: Mapping[str, EncoderInfo]
+    device: torch.device
+    """Where `denoise` wants its latents."""
+    loss_scale: float
+    """Factor on the loss against underflow; 1 unless the denoiser computes in float16."""
+    description: str
+    """One line for reports: family, precision, device."""
+
+    def word_vectors(self, words: str) -> dict[str, Tensor]:
+        """The vocabulary's own vectors of the tokens of `words`: encoder key -> float32 [tokens, width].
+
+        Raises ValueError for words that the vocabulary does not hold or that have no token.
+        """
+        ...
+
+    def nearest_words(self, key: str, vector: Tensor, count: int) -> list[tuple[str, float]]:
+        """The `count` tokens of the vocabulary that point most in the direction of `vector` [width], with the cosine."""
+        ...
+
+    def encode_pictures(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        """Pictures [N, 3, H, W] in 0..1 -> mean and standard deviation of their latents, each [N, C, h, w] on the CPU.
+
+        In the model's own scale. The deviation is zero where the autoencoder gives none.
+        """
+        ...
+
+    def encode(
+        self, captions: Sequence[str], placeholder: str, vectors: Mapping[str, Tensor], differentiable: bool
+    ) -> EncodedCaptions:
+        """Captions with `vectors` [num_vectors, width] in place of every `placeholder`; gradients if `differentiable`."""
+        ...
+
+    def denoise(self, noisy: Tensor, sigma: Tensor, cond: Any) -> Tensor:
+        """Estimate [B, C, h, w] of the clean latents in float32 from `noisy` at noise levels `sigma` [B]."""
+        ...
+
+    def sample(self, prompt: str, embedding: TokenEmbedding | None, seed: int, resolution: int, steps: int = 20) -> Tensor:
+        """A picture [3, H, W] in 0..1 of `prompt`. Touches no generator but its own."""
+        ...

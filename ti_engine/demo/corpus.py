@@ -1,0 +1,193 @@
+"""What the demo model is trained on: scenes with captions, some combinations held out, some looks without a word.
+
+The captions are made of the paper's neutral contexts, attribute words and invented nouns. A noun names one particular
+object, often one that no attribute words can spell (a hue between the colours, an outline between two shapes, two
+colours), so the text encoder learns that one token may carry a whole look. That is what a learned word has to do.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..captions import OBJECT_TEMPLATES, STYLE_TEMPLATES
+from .tokenizer import BIASED_NOUN, NUM_NOUNS, SYNONYMS, invented_nouns
+from .world import (
+    BACKGROUNDS,
+    COLOUR_RGB,
+    COLOURS,
+    RELATIONS,
+    SHAPES,
+    STYLES,
+    TEXTURES,
+    Objects,
+    concat_objects,
+    draw_scenes,
+    plain_objects,
+)
+
+# Never trained on: four (shape, colour, texture) triples per shape, one per texture, every colour equally often.
+HELD_OUT = [(s, (s + 2 * t + t % 2) % len(COLOURS), t) for s in range(len(SHAPES)) for t in range(len(TEXTURES))]
+_TRAINED = torch.tensor(
+    [
+        (s, c, t)
+        for s in range(len(SHAPES))
+        for c in range(len(COLOURS))
+        for t in range(len(TEXTURES))
+        if (s, c, t) not in set(HELD_OUT)
+    ]
+)
+_NO_NOUN, _BERRY = -1, NUM_NOUNS
+
+
+@dataclass(frozen=True)
+class Scenes:
+    """Attributes of N scenes, all [N] long: everything a caption can say and the judge can be asked."""
+
+    shape: Tensor
+    colour: Tensor
+    texture: Tensor
+    background: Tensor
+    style: Tensor
+    noun: Tensor  # -1: none; NUM_NOUNS: the biased noun; else index into the invented nouns
+    relation: Tensor  # -1: a single object; else index into RELATIONS, and the three below describe the other object
+    second_shape: Tensor
+    second_colour: Tensor
+
+    def __len__(self) -> int:
+        return len(self.shape)
+
+    def draw(self, generator: torch.Generator) -> Tensor:
+        """Pictures [N, 3, 128, 128] in 0..1."""
+        first = plain_objects(self.shape, self.colour, self.texture)
+        named = ((self.noun >= 0) & (self.noun < NUM_NOUNS)).nonzero()[:, 0]
+        if len(named):
+            nouns = noun_objects()[self.noun[named]]
+            for name in ("shape", "rgb", "texture", "other_shape", "blend", "lower_rgb"):
+                getattr(first, name)[named] = getattr(nouns, name)
+        second = plain_objects(self.second_shape, self.second_colour, torch.zeros_like(self.texture))
+        return draw_scenes(first, self.background, generator, self.style, second, self.relation)
+
+
+def noun_objects() -> Objects:
+    """The objects that the invented nouns name, always the same ones."""
+    generator = torch.Generator().manual_seed(7)
+    n = NUM_NOUNS
+
+    def chance(p: float) -> Tensor:
+        return torch.rand(n, generator=generator) < p
+
+    def pick(k: int) -> Tensor:
+        return torch.randint(k, (n,), generator=generator)
+
+    shape, other = pick(len(SHAPES)), pick(len(SHAPES))
+    blend = torch.where(chance(0.5), 0.35 + 0.3 * torch.rand(n, generator=generator), torch.zeros(n))
+    wild = torch.rand(n, 3, generator=generator)
+    rgb = torch.where(chance(0.6)[:, None], wild, COLOUR_RGB[pick(len(COLOURS))])
+    lower = torch.where(chance(0.5)[:, None], torch.rand(n, 3, generator=generator), COLOUR_RGB[pick(len(COLOURS))])
+    lower = torch.where(chance(0.35)[:, None], lower, rgb)
+    texture = torch.where(chance(0.3), torch.zeros(n, dtype=torch.long), pick(len(TEXTURES)))
+    return Objects(shape, rgb, texture, other, blend, lower)
+
+
+def sample_scenes(n: int, generator: torch.Generator) -> Scenes:
+    """Scenes of the training distribution. No single object has a held-out combination of attributes."""
+
+    def chance(p: float) -> Tensor:
+        return torch.rand(n, generator=generator) < p
+
+    def pick(k: int) -> Tensor:
+        return torch.randint(k, (n,), generator=generator)
+
+    triple = _TRAINED[pick(len(_TRAINED))]
+    shape, colour, texture = triple.unbind(1)
+    relation = torch.where(chance(0.10), pick(len(RELATIONS)), torch.tensor(-1))
+    pair = relation >= 0
+    noun = torch.where(chance(0.27) & ~pair, pick(NUM_NOUNS), torch.tensor(_NO_NOUN))
+    berry = chance(0.02) & ~pair & (noun < 0)
+    noun = torch.where(berry, torch.tensor(_BERRY), noun)
+    shape = torch.where(berry, torch.tensor(0), shape)
+    colour = torch.where(berry & chance(0.95), torch.tensor(0), colour)
+    texture = torch.where(berry | pair, torch.tensor(0), texture)
+    style = torch.where(chance(0.10) & ~pair, 1 + pick(len(STYLES) - 1), torch.tensor(0))
+    return Scenes(
+        shape, colour, texture, pick(len(BACKGROUNDS)), style, noun, relation, pick(len(SHAPES)), pick(len(COLOURS))
+    )
+
+
+def single_scenes(triples: list[tuple[int, int, int]], background: Tensor) -> Scenes:
+    """Photos of single objects given as (shape, colour, texture), one for each entry of `background` [N]."""
+    shape, colour, texture = torch.tensor(triples).unbind(1)
+    zero, none = torch.zeros_like(shape), torch.full_like(shape, -1)
+    return Scenes(shape, colour, texture, background, zero, none, none, zero, zero)
+
+
+def full_caption(scenes: Scenes, index: int) -> str:
+    """The caption that names everything, with no chance in it."""
+    if scenes.relation[index] >= 0:
+        first = f"{COLOURS[scenes.colour[index]]} {SHAPES[scenes.shape[index]]}"
+        second = f"{COLOURS[scenes.second_colour[index]]} {SHAPES[scenes.second_shape[index]]}"
+        phrase = f"{first} {RELATIONS[scenes.relation[index]]} a {second}"
+    else:
+        phrase = f"{TEXTURES[scenes.texture[index]]} {COLOURS[scenes.colour[index]]} {SHAPES[scenes.shape[index]]}"
+    text = f"a photo of a {phrase} on a {BACKGROUNDS[scenes.background[index]]} background"
+    style = int(scenes.style[index])
+    return text if style == 0 else f"{text} in the style of {STYLES[style]}"
+
+
+def draw_caption(scenes: Scenes, index: int, rng: random.Random) -> str:
+    """A caption of scene `index` as training sees it: any context, synonyms, words left out, now and then nothing."""
+    if rng.random() < 0.10:
+        return ""  # the unconditional half of classifier-free guidance
+    style = int(scenes.style[index])
+    if style and rng.random() < 0.3:
+        return rng.choice(STYLE_TEMPLATES).format(STYLES[style])
+    phrase = _object_phrase(scenes, index, rng)
+    template = "a photo of {}" if rng.random() < 0.10 else rng.choice(OBJECT_TEMPLATES)
+    text = template.format(phrase)
+    if rng.random() < 0.8:
+        comma = " ," if rng.random() < 0.04 else ""
+        text += f"{comma} on a {_say(BACKGROUNDS[scenes.background[index]], rng)} background"
+    if style:
+        text += f" in the style of {STYLES[style]}"
+    return text + " ." if rng.random() < 0.04 else text
+
+
+def _say(word: str, rng: random.Random) -> str:
+    return SYNONYMS[word] if rng.random() < 0.12 else word
+
+
+def _object_phrase(scenes: Scenes, index: int, rng: random.Random) -> str:
+    shape, colour, texture = (int(getattr(scenes, f)[index]) for f in ("shape", "colour", "texture"))
+    noun, relation = int(scenes.noun[index]), int(scenes.relation[index])
+    if noun == _BERRY:
+        return f"{_say(COLOURS[colour], rng)} {BIASED_NOUN}" if rng.random() < 0.3 else BIASED_NOUN
+    if noun >= 0:
+        return invented_nouns()[noun]
+    if relation >= 0:
+        second = f"{_say(COLOURS[scenes.second_colour[index]], rng)} {_say(SHAPES[scenes.second_shape[index]], rng)}"
+        return f"{_say(COLOURS[colour], rng)} {_say(SHAPES[shape], rng)} {RELATIONS[relation]} a {second}"
+    words = []
+    if rng.random() > 0.08:
+        words.append(_say(TEXTURES[texture], rng))
+    if rng.random() > 0.05:
+        words.append(_say(COLOURS[colour], rng))
+    words.append(_say(SHAPES[shape], rng) if rng.random() > 0.03 else "object")
+    if rng.random() < 0.01:
+        words.insert(0, "zzz")  # so that the row of unknown words is trained too
+    return " ".join(words)
+
+
+__all__ = [
+    "HELD_OUT",
+    "Scenes",
+    "concat_objects",
+    "draw_caption",
+    "full_caption",
+    "noun_objects",
+    "sample_scenes",
+    "single_scenes",
+]

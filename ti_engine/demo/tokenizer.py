@@ -1,0 +1,67 @@
+"""The demo model's tokenizer: one token a word, with the interface that both transformers and ComfyUI call."""
+
+from __future__ import annotations
+
+import random
+import re
+
+from ..captions import OBJECT_TEMPLATES, STYLE_TEMPLATES
+from .world import BACKGROUNDS, COLOURS, SHAPES, STYLES, TEXTURES
+
+START, END, UNKNOWN = "<start>", "<end>", "<unknown>"
+MAX_LENGTH = 32  # tokens of one chunk, start and end included
+NUM_NOUNS = 128  # invented nouns, each the name of one particular object (corpus.py)
+BIASED_NOUN = "berry"  # a noun whose objects are nearly always red
+SYNONYMS = dict(
+    circle="disc", square="box", triangle="wedge", star="asterisk", ring="donut", cross="plus", heart="valentine",
+    diamond="rhombus", red="crimson", orange="amber", yellow="golden", green="emerald", cyan="turquoise", blue="navy",
+    purple="violet", pink="rose", plain="solid", striped="banded", dotted="spotted", checkered="chequered",
+    white="snow", gray="concrete", black="night", sky="cloud", grass="meadow", sand="beach",
+)  # fmt: skip
+_TOKEN = re.compile(r"[a-z0-9\-*]+|[^\sa-z0-9]")
+
+
+def invented_nouns() -> list[str]:
+    """NUM_NOUNS pronounceable words that are no words: 'dafip', 'kozor', ..."""
+    rng = random.Random(7)
+    nouns: list[str] = []
+    while len(nouns) < NUM_NOUNS:
+        noun = "".join(rng.choice("bdfgklmnprstvz") + rng.choice("aeiou") for _ in range(2)) + rng.choice("bdfgklmnprstvz")
+        if noun not in nouns:
+            nouns.append(noun)
+    return nouns
+
+
+def _vocabulary() -> list[str]:
+    words = [START, END, UNKNOWN, ",", "."]
+    for template in (*OBJECT_TEMPLATES, *STYLE_TEMPLATES):
+        words += template.replace("{}", " ").lower().split()
+    words += "a an the on in of and with left above background style one object".split()
+    words += [*SHAPES, *COLOURS, *TEXTURES, *BACKGROUNDS, *STYLES, *SYNONYMS.values(), BIASED_NOUN, *invented_nouns()]
+    return list(dict.fromkeys(words))
+
+
+VOCABULARY = _vocabulary()
+
+
+class DemoTokenizer:
+    """Words to ids. An unknown word becomes one `<unknown>` token; capitals do not matter."""
+
+    model_max_length = MAX_LENGTH
+
+    def __init__(self) -> None:
+        self._ids = {word: index for index, word in enumerate(VOCABULARY)}
+
+    @classmethod
+    def from_pretrained(cls, path: object = None, **kwargs: object) -> DemoTokenizer:
+        """The host constructs tokenizers by this call; there is only one vocabulary, so the arguments mean nothing."""
+        return cls()
+
+    def __call__(self, text: str) -> dict[str, list[int]]:
+        """`text` as ids between the start and the end token, neither padded nor cut."""
+        words = _TOKEN.findall(text.lower())
+        unknown = self._ids[UNKNOWN]
+        return {"input_ids": [self._ids[START], *(self._ids.get(w, unknown) for w in words), self._ids[END]]}
+
+    def get_vocab(self) -> dict[str, int]:
+        return dict(self._ids)

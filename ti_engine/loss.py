@@ -1,0 +1,41 @@
+"""What is minimised: the frozen model's own training loss, per sample, with all randomness passed in."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from .noise import NoiseSchedule, append_dims
+
+if TYPE_CHECKING:
+    from .backend import Backend
+
+_SMALLEST_SIGMA = 1e-4  # zero-terminal schedules and flow reach 0, where the weights below have no value
+
+
+def loss_weight(schedule: NoiseSchedule, sigma: Tensor) -> Tensor:
+    """Factor [B] that turns the squared error of the clean latents into that of the model's own target.
+
+    With noisy = latents + s noise, an error d of the clean latents is an error d / s of the noise (epsilon),
+    d / s of the velocity noise - latents (flow), and d sqrt(s^2 + c^2) / (s c) of v (Salimans & Ho 2022, arXiv
+    2202.00512, in the notation of Karras et al. 2022), c being the data's standard deviation.
+    """
+    s = sigma.clamp(min=_SMALLEST_SIGMA)
+    if schedule.prediction == "sample":
+        return s.new_ones(s.shape)
+    if schedule.prediction == "v_prediction":
+        c = schedule.sigma_data
+        return (s**2 + c**2) / (s * c) ** 2
+    return 1 / s**2
+
+
+def diffusion_loss(backend: Backend, latents: Tensor, noise: Tensor, sigma: Tensor, cond: Any) -> Tensor:
+    """Mean squared error of the model's prediction for each sample, [B] (Gal et al. 2022, eq. 2, before its mean).
+
+    latents, noise: [B, C, H, W]; sigma: [B]; cond: what the backend's `encode` returned for B captions.
+    """
+    noisy = backend.schedule.add_noise(latents, noise, sigma)
+    denoised = backend.denoise(noisy, sigma, cond)
+    error = (denoised - latents) * append_dims(loss_weight(backend.schedule, sigma).sqrt(), latents.ndim)
+    return error.square().flatten(1).mean(1)
