@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from .config import REFERENCE_VOCABULARY_RMS
 from .embedding import TokenEmbedding
 from .noise import NoiseSchedule
 
@@ -25,6 +26,11 @@ class EncoderInfo:
     max_vectors: int
     rms: float
     norm: float
+
+    @property
+    def scale(self) -> float:
+        """How much larger than SD1's this vocabulary is; learning rates are multiplied by it."""
+        return self.rms / REFERENCE_VOCABULARY_RMS
 
 
 class EncodedCaptions(Protocol):
@@ -58,7 +64,7 @@ class Backend(Protocol):
         ...
 
     def nearest_words(self, key: str, vector: Tensor, count: int) -> list[tuple[str, float]]:
-        """The `count` tokens of the vocabulary that point most in the direction of `vector` [width], with the cosine."""
+        """The `count` tokens of the vocabulary that point most in the direction of `vector` [width], with cosines."""
         ...
 
     def encode_pictures(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
@@ -71,13 +77,15 @@ class Backend(Protocol):
     def encode(
         self, captions: Sequence[str], placeholder: str, vectors: Mapping[str, Tensor], differentiable: bool
     ) -> EncodedCaptions:
-        """Captions with `vectors` [num_vectors, width] in place of every `placeholder`; gradients if `differentiable`."""
+        """Captions with `vectors` [num_vectors, width] in every `placeholder`'s place; gradients if `differentiable`."""
         ...
 
     def denoise(self, noisy: Tensor, sigma: Tensor, cond: Any) -> Tensor:
         """Estimate [B, C, h, w] of the clean latents in float32 from `noisy` at noise levels `sigma` [B]."""
         ...
 
-    def sample(self, prompt: str, embedding: TokenEmbedding | None, seed: int, resolution: int, steps: int = 20) -> Tensor:
+    def sample(
+        self, prompt: str, embedding: TokenEmbedding | None, seed: int, resolution: int, steps: int = 20
+    ) -> Tensor:
         """A picture [3, H, W] in 0..1 of `prompt`. Touches no generator but its own."""
         ...

@@ -5,6 +5,10 @@ A caption is drawn anew for every sample of every step; drawing it once an image
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
+
 # Gal et al. 2022, appendix: neutral contexts from CLIP's ImageNet templates, so that only the word carries the picture.
 OBJECT_TEMPLATES = (
     "a photo of a {}",
@@ -58,3 +62,44 @@ STYLE_TEMPLATES = (
     "a weird painting in the style of {}",
     "a large painting in the style of {}",
 )
+
+SLOTS = ("{}", "[name]")  # where the word goes in a template, besides the placeholder itself
+
+
+class CaptionSource:
+    """Draws the caption of a picture: one of its own captions, or one of the templates shared by all.
+
+    templates: at least one text with a slot ({} or [name]) or with the placeholder itself.
+    own_captions: for each picture None or its caption; a picture with one always uses it.
+    Raises ValueError for a text without the word, which would train nothing.
+    """
+
+    def __init__(self, placeholder: str, templates: Sequence[str], own_captions: Sequence[str | None] = ()) -> None:
+        self._templates = [fill_slot(text, placeholder) for text in templates]
+        self._own = [None if text is None else fill_slot(text, placeholder) for text in own_captions]
+        if not self._templates and (not self._own or None in self._own):
+            raise ValueError("what = custom needs templates, or a caption for every picture; got neither.")
+
+    def draw(self, picture: int, generator: torch.Generator) -> str:
+        """A caption for picture number `picture`."""
+        own = self._own[picture] if picture < len(self._own) else None
+        if own is not None:
+            return own
+        return self._templates[int(torch.randint(len(self._templates), (1,), generator=generator))]
+
+
+def templates_for(what: str, custom: Sequence[str] = ()) -> Sequence[str]:
+    """The contexts that belong to a setting of `TrainConfig.what`."""
+    return {"object": OBJECT_TEMPLATES, "style": STYLE_TEMPLATES, "custom": tuple(custom)}[what]
+
+
+def fill_slot(template: str, placeholder: str) -> str:
+    """`template` with the placeholder in its slot. ValueError if it has none and does not name the placeholder."""
+    for slot in SLOTS:
+        template = template.replace(slot, placeholder)
+    if placeholder not in template:
+        raise ValueError(
+            f"The caption {template!r} does not contain {placeholder!r}, so it cannot teach the word. "
+            f"Write {placeholder}, {{}} or [name] where the word belongs."
+        )
+    return template

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, TypeVar
 
 from .embedding import DEFAULT_PLACEHOLDER
 
@@ -13,82 +13,98 @@ from .embedding import DEFAULT_PLACEHOLDER
 REFERENCE_VOCABULARY_RMS = 0.014
 
 
+T = TypeVar("T", bool, int, float, str, "tuple[str, ...]")
+
+
+def _setting(
+    default: T,
+    help: str,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] = (),
+    open_low: bool = False,
+) -> T:
+    """A field with its description and limits; front ends read them by `setting_limits` instead of repeating them.
+
+    low, high: smallest and largest value; with `open_low`, `low` itself is not allowed.
+    """
+    metadata = {"help": help, "min": low, "max": high, "choices": choices, "open_low": open_low}
+    return field(default=default, metadata=metadata)
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """Settings of one run. Raises ValueError with the allowed range for a value outside of it."""
 
-    steps: int = 300
-    """Updates of the vectors at most, 1 to 1,000,000. With `early_stop` a run often ends sooner."""
-
-    learning_rate: float = 0.01
-    """Step size for a vocabulary of SD1's scale, above 0 to 10. It is multiplied by the scale of the model's own
-    vocabulary (root mean square of a coordinate, over 0.014), so one value suits all text encoders."""
-
-    batch_size: int = 8
-    """Samples (picture, noise, noise level, caption) that one update averages over, 1 to 4096."""
-
-    num_vectors: int = 1
-    """Tokens that the word takes up, at least 1. More hold more detail and are harder to edit."""
-
-    initial_words: str = ""
-    """Where the vectors start: one or several words, spread over the vectors. Empty: random at the vocabulary's scale."""
-
-    placeholder: str = DEFAULT_PLACEHOLDER
-    """The word that stands for the concept in captions and prompts."""
-
-    what: str = "object"
-    """object, style: the paper's contexts for it. custom: only `templates` or the captions given with the pictures."""
-
-    templates: tuple[str, ...] = ()
-    """Captions of your own for what = custom; the word goes where the placeholder, {} or [name] stands."""
-
-    seed: int = 0
-    """Start of every random draw, 0 to 2**63 - 1. The same seed gives the same vectors on the same device."""
-
-    resolution: int = 512
-    """Side in pixels that pictures are cropped and scaled to; a multiple of 8 from 64 to 2048."""
-
-    flip: bool = False
-    """Also learn from mirrored pictures. Leave it off where left and right matter."""
-
-    warmup_steps: int = 10
-    """Updates over which the learning rate rises from 0."""
-
-    schedule: str = "cosine"
-    """cosine: the learning rate falls to 5 % of its value at the last step. constant: it stays."""
-
-    gradient_accumulation_steps: int = 1
-    """Parts that a batch is split into to save memory; the result stays the same. Divides `batch_size`."""
-
-    gradient_clip: float = 0.0
-    """Longest gradient of all vectors together, in the loss's own units. 0: no limit."""
-
-    high_noise_bias: float = 1.0
-    """0: all noise levels are trained equally often (as in the paper). 1: in proportion to the time step. What an
-    object is gets decided at high noise."""
-
-    evaluate_every: int = 10
-    """Updates between looks at the fixed evaluation set, from which the best state is chosen. 0: never."""
-
-    early_stop: bool = True
-    """Stop when the loss on the fixed evaluation set no longer falls."""
-
-    preview_every: int = 50
-    """Updates between preview pictures, where the caller shows some. 0: none."""
+    steps: int = _setting(300, "Updates of the vectors at most. With early_stop a run often ends sooner.", 1, 1_000_000)
+    learning_rate: float = _setting(
+        0.01,
+        "Step size for a vocabulary of SD1's scale. It is multiplied by the scale of the model's own vocabulary "
+        "(root mean square of a coordinate, over 0.014), so one value suits all text encoders.",
+        0,
+        10,
+        open_low=True,
+    )
+    batch_size: int = _setting(
+        8, "Samples (picture, noise, noise level, caption) that one update averages over.", 1, 4096
+    )
+    num_vectors: int = _setting(
+        1, "Tokens that the word takes up. More hold more detail and are harder to edit.", 1, 4096
+    )
+    initial_words: str = _setting(
+        "",
+        "Where the vectors start: one or several words, spread over the vectors. Empty: random at the vocabulary's "
+        "scale.",
+    )
+    placeholder: str = _setting(DEFAULT_PLACEHOLDER, "The word that stands for the concept in captions and prompts.")
+    what: str = _setting(
+        "object",
+        "object, style: the paper's contexts for it. custom: only templates or the captions given with the pictures.",
+        choices=("object", "style", "custom"),
+    )
+    templates: tuple[str, ...] = _setting(
+        (), "Captions of your own for what = custom; the word goes where the placeholder, {} or [name] stands."
+    )
+    seed: int = _setting(
+        0, "Start of every random draw. The same seed gives the same vectors on the same device.", 0, 2**63 - 1
+    )
+    resolution: int = _setting(
+        512, "Side in pixels that pictures are cropped and scaled to; a multiple of 8.", 64, 2048
+    )
+    flip: bool = _setting(False, "Also learn from mirrored pictures. Leave it off where left and right matter.")
+    warmup_steps: int = _setting(10, "Updates over which the learning rate rises from 0.", 0, 1_000_000)
+    schedule: str = _setting(
+        "cosine",
+        "cosine: the learning rate falls to 5 % of its value at the last step. constant: it stays.",
+        choices=("cosine", "constant"),
+    )
+    gradient_accumulation_steps: int = _setting(
+        1, "Parts that a batch is split into to save memory; the result stays the same. Divides batch_size.", 1, 4096
+    )
+    gradient_clip: float = _setting(
+        0.0, "Longest gradient of all vectors together, in the loss's own units. 0: no limit.", 0, math.inf
+    )
+    high_noise_bias: float = _setting(
+        1.0,
+        "0: all noise levels are trained equally often (as in the paper). 1: in proportion to the time step. What an "
+        "object is gets decided at high noise.",
+        0,
+        4,
+    )
+    evaluate_every: int = _setting(
+        10,
+        "Updates between looks at the fixed evaluation set, from which the best state is chosen. 0: never.",
+        0,
+        1_000_000,
+    )
+    early_stop: bool = _setting(True, "Stop when the loss on the fixed evaluation set no longer falls.")
+    preview_every: int = _setting(
+        50, "Updates between preview pictures, where the caller shows some. 0: none.", 0, 1_000_000
+    )
 
     def __post_init__(self) -> None:
-        self._check_range("steps", 1, 1_000_000)
-        self._check_range("learning_rate", 0, 10, above=True)
-        self._check_range("batch_size", 1, 4096)
-        self._check_range("num_vectors", 1, 4096)
-        self._check_range("seed", 0, 2**63 - 1)
-        self._check_range("resolution", 64, 2048)
-        self._check_range("warmup_steps", 0, 1_000_000)
-        self._check_range("gradient_accumulation_steps", 1, self.batch_size)
-        self._check_range("gradient_clip", 0, math.inf)
-        self._check_range("high_noise_bias", 0, 4)
-        self._check_range("evaluate_every", 0, 1_000_000)
-        self._check_range("preview_every", 0, 1_000_000)
+        for setting in fields(self):
+            self._check(setting.name, setting.default, setting.metadata)
         if self.resolution % 8:
             raise ValueError(f"resolution must be a multiple of 8, got {self.resolution}.")
         if self.batch_size % self.gradient_accumulation_steps:
@@ -96,19 +112,33 @@ class TrainConfig:
                 f"gradient_accumulation_steps ({self.gradient_accumulation_steps}) must divide "
                 f"batch_size ({self.batch_size})."
             )
-        self._check_choice("what", ("object", "style", "custom"))
-        self._check_choice("schedule", ("cosine", "constant"))
+        if isinstance(self.templates, str) or not all(isinstance(text, str) for text in self.templates):
+            raise ValueError(f"templates must be a list of texts, got {self.templates!r}.")
         object.__setattr__(self, "templates", tuple(self.templates))
+        if self.templates and self.what != "custom":
+            raise ValueError(f"templates are used with what = custom only, and what is {self.what}; change one of them.")
         _check_placeholder(self.placeholder)
 
-    def _check_range(self, name: str, low: float, high: float, above: bool = False) -> None:
+    def _check(self, name: str, default: Any, limits: Mapping[str, Any]) -> None:
         value = getattr(self, name)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high or (above and value == low):
-            raise ValueError(f"{name} must be {'above' if above else 'from'} {low} {'and at most' if above else 'to'} {high}, got {value!r}.")
-
-    def _check_choice(self, name: str, choices: tuple[str, ...]) -> None:
-        if getattr(self, name) not in choices:
-            raise ValueError(f"{name} must be one of {', '.join(choices)}; got {getattr(self, name)!r}.")
+        if isinstance(default, bool) and not isinstance(value, bool):
+            raise ValueError(f"{name} must be true or false, got {value!r}.")
+        if isinstance(default, str) and not isinstance(value, str):
+            raise ValueError(f"{name} must be a text, got {value!r}.")
+        if limits["choices"] and value not in limits["choices"]:
+            raise ValueError(f"{name} must be one of {', '.join(limits['choices'])}; got {value!r}.")
+        low, high = limits["min"], limits["max"]
+        if low is None:
+            return
+        kinds = (int, float) if isinstance(default, float) else int
+        number = isinstance(value, kinds) and not isinstance(value, bool)
+        if not number or not low <= value <= high or (limits["open_low"] and value == low):
+            kind = "" if number else "a number " if isinstance(default, float) else "a whole number "
+            if limits["open_low"]:
+                allowed = f"above {low} and at most {high}"
+            else:
+                allowed = f"at least {low}" if high == math.inf else f"from {low} to {high}"
+            raise ValueError(f"{name} must be {kind}{allowed}, got {value!r}.")
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> TrainConfig:
@@ -131,9 +161,14 @@ class TrainConfig:
         return {**asdict(self), "templates": list(self.templates)}
 
 
+def setting_limits(name: str) -> dict[str, Any]:
+    """`help`, `min`, `max`, `choices`, `open_low` of a setting, for node schemas, command line flags and documents."""
+    return dict(TrainConfig.__dataclass_fields__[name].metadata)
+
+
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
-    # Gal et al. 2022: 5,000 updates of 8 samples, base rate 0.005 times the batch, every noise level, mirrored pictures.
+    # Gal et al. 2022: 5,000 updates of 8 samples, base rate 0.005 times the batch, every noise level, mirror images.
     "paper": dict(
         steps=5000,
         learning_rate=0.04,
@@ -152,9 +187,9 @@ PRESETS: dict[str, dict[str, Any]] = {
 def _check_placeholder(placeholder: str) -> None:
     if not placeholder.strip():
         raise ValueError("placeholder is empty; give the word a name such as S*.")
-    bad = sorted(set(placeholder) & set(",:()[]{}<>\\\"\n\t|"))
+    bad = sorted(c for c in set(placeholder) if c in ',:()[]{}<>\\"|' or not c.isprintable())
     if bad or placeholder != placeholder.strip():
-        shown = " ".join(bad) if bad else "a space at its ends"
+        shown = " ".join(c if c.isprintable() else repr(c) for c in bad) if bad else "a space at its ends"
         raise ValueError(
             f"placeholder {placeholder!r} contains {shown}, which prompts use for other things; "
             "use letters, digits, - _ and * only, such as S*."

@@ -1,4 +1,4 @@
-"""The demo model's definition: numbers that both backends read, and its networks as diffusers and transformers build them.
+"""The demo model's definition: numbers that both backends read, and its networks as diffusers builds them.
 
 One weights file serves both backends. Its keys are `unet.*`, `text_encoder.*` and `vae.*` in diffusers' own layout; the
 host's side (nodes/demo_model.py) maps them to its classes.
@@ -90,3 +90,26 @@ def build_scheduler() -> DDIMScheduler:
     from diffusers import DDIMScheduler
 
     return DDIMScheduler(**SCHEDULER)
+
+
+def load_networks(path: Path = WEIGHTS) -> tuple[UNet2DConditionModel, CLIPTextModel, AutoencoderTiny]:
+    """UNet, text encoder and autoencoder with the weights in `path`, in float32 (the file holds float16).
+
+    Raises FileNotFoundError or ValueError if it is not there or belongs to another definition.
+    """
+    from safetensors.torch import load_file
+
+    if not path.is_file():
+        raise FileNotFoundError(f"The demo model's weights ({path.name}) are missing; install the package again.")
+    weights = load_file(path)
+    networks = build_unet(), build_text_encoder(), build_autoencoder()
+    for prefix, network in zip(("unet.", "text_encoder.", "vae."), networks, strict=True):
+        own = {key.removeprefix(prefix): w.float() for key, w in weights.items() if key.startswith(prefix)}
+        if prefix == "text_encoder.":  # transformers 4 has one level more than transformers 5
+            deeper = "text_model." if any(key.startswith("text_model.") for key in network.state_dict()) else ""
+            own = {deeper + key.removeprefix("text_model."): w for key, w in own.items()}
+        try:
+            network.load_state_dict(own)
+        except RuntimeError as error:
+            raise ValueError(f"{path.name} does not fit this version's {prefix[:-1]}.") from error
+    return networks

@@ -26,7 +26,9 @@ def invented_nouns() -> list[str]:
     rng = random.Random(7)
     nouns: list[str] = []
     while len(nouns) < NUM_NOUNS:
-        noun = "".join(rng.choice("bdfgklmnprstvz") + rng.choice("aeiou") for _ in range(2)) + rng.choice("bdfgklmnprstvz")
+        noun = "".join(rng.choice("bdfgklmnprstvz") + rng.choice("aeiou") for _ in range(2)) + rng.choice(
+            "bdfgklmnprstvz"
+        )
         if noun not in nouns:
             nouns.append(noun)
     return nouns
@@ -36,7 +38,22 @@ def _vocabulary() -> list[str]:
     words = [START, END, UNKNOWN, ",", "."]
     for template in (*OBJECT_TEMPLATES, *STYLE_TEMPLATES):
         words += template.replace("{}", " ").lower().split()
-    words += "a an the on in of and with left above background style one object".split()
+    words += [
+        "a",
+        "an",
+        "the",
+        "on",
+        "in",
+        "of",
+        "and",
+        "with",
+        "left",
+        "above",
+        "background",
+        "style",
+        "one",
+        "object",
+    ]
     words += [*SHAPES, *COLOURS, *TEXTURES, *BACKGROUNDS, *STYLES, *SYNONYMS.values(), BIASED_NOUN, *invented_nouns()]
     return list(dict.fromkeys(words))
 

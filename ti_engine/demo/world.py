@@ -28,7 +28,14 @@ COLOUR_RGB = torch.tensor(
      [0.10, 0.80, 0.85], [0.12, 0.25, 0.90], [0.50, 0.15, 0.70], [0.98, 0.50, 0.78]]
 )  # fmt: skip
 _BACKGROUND_RGB = torch.tensor(
-    [[0.95, 0.95, 0.95], [0.52, 0.52, 0.52], [0.05, 0.05, 0.06], [0.55, 0.76, 0.96], [0.22, 0.40, 0.18], [0.90, 0.80, 0.60]]
+    [
+        [0.95, 0.95, 0.95],
+        [0.52, 0.52, 0.52],
+        [0.05, 0.05, 0.06],
+        [0.55, 0.76, 0.96],
+        [0.22, 0.40, 0.18],
+        [0.90, 0.80, 0.60],
+    ]
 )
 _COLOUR_JITTER = 0.03  # +- per channel, so that a colour word means a small region and not a point
 _SECOND_TONE = 0.32  # textures alternate the colour with a darker tone of itself
@@ -142,7 +149,9 @@ def _draw_background(background: Tensor, generator: torch.Generator) -> Tensor:
     return canvas * brightness
 
 
-def _draw_objects(canvas: Tensor, objects: Objects, centre: Tensor, radius: Tensor, generator: torch.Generator) -> Tensor:
+def _draw_objects(
+    canvas: Tensor, objects: Objects, centre: Tensor, radius: Tensor, generator: torch.Generator
+) -> Tensor:
     n = len(objects)
     x, y = _pixel_grid()
     angle = ((_rand(generator, n) - 0.5) * 0.3)[:, None, None]

@@ -1,0 +1,111 @@
+"""Stage 3: the text encoder and the UNet, together and from nothing, on cached latents of drawn scenes."""
+
+from __future__ import annotations
+
+import copy
+import math
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+
+import torch
+from diffusers import AutoencoderTiny, DDIMScheduler, UNet2DConditionModel
+from torch import Tensor, nn
+from transformers import CLIPTextModel
+
+from ..corpus import Scenes, draw_caption, sample_scenes
+from ..model import build_scheduler, build_text_encoder, build_unet
+from ..tokenizer import MAX_LENGTH, DemoTokenizer
+
+BATCH = 64
+LEARNING_RATE = 1.2e-3
+EMA_DECAY = 0.998
+
+
+@dataclass
+class Networks:
+    """What is trained here. Its copies hold averaged weights (EMA), which draw better than the last ones."""
+
+    unet: UNet2DConditionModel
+    text_encoder: CLIPTextModel
+
+    def parameters(self) -> list[nn.Parameter]:
+        return [*self.unet.parameters(), *self.text_encoder.parameters()]
+
+
+@torch.no_grad()
+def cache_latents(autoencoder: AutoencoderTiny, count: int, generator: torch.Generator) -> tuple[Scenes, Tensor]:
+    """`count` training scenes and their latents [count, 4, 16, 16] in half precision."""
+    scenes, latents = [], []
+    for _ in range(count // 32):
+        part = sample_scenes(32, generator)
+        pictures = (part.draw(generator) * 2 - 1).contiguous(memory_format=torch.channels_last)
+        scenes.append(part)
+        latents.append(autoencoder.encoder(pictures).half())
+    joined = Scenes(**{f.name: torch.cat([getattr(s, f.name) for s in scenes]) for f in fields(Scenes)})
+    return joined, torch.cat(latents)
+
+
+def tokenize(captions: list[str]) -> Tensor:
+    """Token ids [B, 32], padded with the end token and without a mask, as SD1 does."""
+    tokenizer = DemoTokenizer()
+    rows = [tokenizer(caption)["input_ids"] for caption in captions]
+    return torch.tensor([row + [row[-1]] * (MAX_LENGTH - len(row)) for row in rows])
+
+
+def train_diffusion(
+    scenes: Scenes,
+    latents: Tensor,
+    seconds: float,
+    report: Callable[[Networks, int], None],
+    reports: int = 6,
+    seed: int = 0,
+) -> Networks:
+    """Train until `seconds` are over; `report(averaged networks, samples seen)` is called `reports` times."""
+    torch.manual_seed(seed)
+    rng = random.Random(seed)
+    networks = Networks(build_unet().to(memory_format=torch.channels_last), build_text_encoder())
+    averaged = copy.deepcopy(networks)
+    parameters, averages = networks.parameters(), [p.detach() for p in averaged.parameters()]
+    optimizer = torch.optim.AdamW(parameters, lr=LEARNING_RATE, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
+    scheduler = build_scheduler()
+    start, step, paused, next_report = time.monotonic(), 0, 0.0, 1
+    losses: list[float] = []
+    while (progress := (time.monotonic() - start - paused) / seconds) < 1:
+        for group in optimizer.param_groups:
+            group["lr"] = LEARNING_RATE * min(1, (step + 1) / 150) * max(0.01, 0.5 * (1 + math.cos(math.pi * progress)))
+        loss = _loss(networks, scheduler, scenes, latents, rng)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        step += 1
+        losses.append(float(loss.detach()))
+        with torch.no_grad():
+            torch._foreach_lerp_(
+                averages, [p.detach() for p in parameters], 1 - min(EMA_DECAY, (step + 1) / (step + 10))
+            )
+        if step % 100 == 0:
+            print(f"diffusion {step * BATCH} samples {progress:.1%} loss {sum(losses[-100:]) / 100:.4f}", flush=True)
+        if progress * reports >= next_report:
+            before = time.monotonic()
+            report(averaged, step * BATCH)
+            paused += time.monotonic() - before
+            next_report += 1
+    report(averaged, step * BATCH)
+    return averaged
+
+
+def _loss(networks: Networks, scheduler: DDIMScheduler, scenes: Scenes, latents: Tensor, rng: random.Random) -> Tensor:
+    index = torch.randint(len(latents), (BATCH,))
+    clean = latents[index].float()
+    noise = torch.randn_like(clean)
+    # Time steps stratified over the batch, with a density proportional to t: high noise decides what a thing is.
+    quantile = (torch.arange(BATCH) + torch.rand(BATCH)) / BATCH
+    timestep = (quantile.sqrt() * 1000).long().clamp(max=999)
+    noisy = scheduler.add_noise(clean, noise, timestep).contiguous(memory_format=torch.channels_last)
+    target = scheduler.get_velocity(clean, noise, timestep)
+    captions = [draw_caption(scenes, int(i), rng) for i in index]
+    cond = networks.text_encoder(tokenize(captions))[0]
+    return (networks.unet(noisy, timestep, cond).sample - target).square().mean()

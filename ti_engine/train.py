@@ -1,0 +1,181 @@
+"""The loop: learn the vectors of one word with both networks frozen (Gal et al. 2022, arXiv 2208.01618).
+
+    v* = argmin_v E || target - model(z_t, t, c(y; v)) ||^2
+
+It is a generator. Progress, cancel, previews and saving are the caller's `for` body; to stop, stop iterating.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from .backend import Backend
+from .config import TrainConfig
+from .dataset import TrainingSet
+from .embedding import TokenEmbedding
+from .evaluation_set import draw_evaluation_set
+from .initial import initial_vectors
+from .loss import diffusion_loss
+from .noise import draw_sigmas
+
+FINAL_LEARNING_RATE = 0.05  # of the full one, at the end of the cosine
+_PATIENCE = 8  # evaluations without a better state before training stops early
+_LEAST_STEPS = 100  # updates before it may
+
+
+@dataclass
+class TrainRecord:
+    """Everything that happened in a run so far. Index 0 is the state before the first update."""
+
+    placeholder: str
+    trajectory: list[dict[str, Tensor]] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+    """Training loss of each update, so one shorter than the trajectory."""
+    evaluations: dict[int, float] = field(default_factory=dict)
+    """Step -> loss on the fixed evaluation set."""
+    stopped: str | None = None
+    """Why training ended before its last step, as a sentence; None if it did not."""
+
+    @property
+    def best_step(self) -> int:
+        """The evaluated step with the lowest loss; the last one if nothing was evaluated."""
+        if not self.evaluations:
+            return len(self.trajectory) - 1
+        finite = [step for step, loss in self.evaluations.items() if math.isfinite(loss)]
+        return min(finite, key=self.evaluations.__getitem__, default=0)
+
+    def embedding(self, step: int | None = None) -> TokenEmbedding:
+        """The word as it was after `step` updates; by default the best state."""
+        vectors = self.trajectory[self.best_step if step is None else step]
+        return TokenEmbedding({key: rows.clone() for key, rows in vectors.items()}, self.placeholder)
+
+
+@dataclass(frozen=True)
+class TrainStep:
+    """One turn of the loop. Step 0 comes before the first update; its loss is NaN."""
+
+    index: int
+    loss: float
+    learning_rate: float
+    """The rate of this update as TrainConfig tells it: for a vocabulary of SD1's scale."""
+    record: TrainRecord
+
+
+def train(
+    backend: Backend, dataset: TrainingSet, config: TrainConfig, start: TokenEmbedding | None = None
+) -> Generator[TrainStep, None, None]:
+    """Yields a TrainStep before the first and after every update; the last one's record holds the result.
+
+    A loss or gradient that is not finite, or a gradient that is exactly zero, ends the run: the last good vectors are
+    kept, and one more TrainStep of their index brings that loss, and the reason in `record.stopped`. Raises ValueError for settings that do not fit the model.
+    """
+    generator = torch.Generator().manual_seed(config.seed)
+    vectors = {k: v.requires_grad_(True) for k, v in initial_vectors(backend, config, start).items()}
+    optimizer = torch.optim.AdamW(
+        [{"params": [v], "scale": backend.encoders[k].scale} for k, v in vectors.items()],
+        betas=(0.9, 0.99),
+        weight_decay=0.0,
+    )
+    evaluation_set = draw_evaluation_set(backend, dataset, config) if config.evaluate_every else None
+    record = TrainRecord(config.placeholder)
+
+    def look(step: int) -> None:
+        record.trajectory.append({k: v.detach().clone() for k, v in vectors.items()})
+        if evaluation_set and (step % config.evaluate_every == 0 or step == config.steps):
+            record.evaluations[step] = evaluation_set.loss(backend, vectors)
+
+    look(0)
+    yield TrainStep(0, math.nan, 0.0, record)
+    for step in range(1, config.steps + 1):
+        learning_rate = config.learning_rate * learning_rate_factor(config, step)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate * group["scale"]
+        loss = _accumulate_gradients(backend, dataset, config, vectors, generator)
+        record.stopped = _trouble(step, loss, vectors)
+        if record.stopped:
+            yield TrainStep(step - 1, loss, learning_rate, record)
+            return
+        if config.gradient_clip:
+            torch.nn.utils.clip_grad_norm_(vectors.values(), config.gradient_clip)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        record.losses.append(loss)
+        look(step)
+        if config.early_stop and step < config.steps and _no_longer_falls(record, step):
+            record.stopped = f"The loss on the fixed evaluation set has not fallen since step {record.best_step}."
+        yield TrainStep(step, loss, learning_rate, record)
+        if record.stopped:
+            return
+
+
+def learning_rate_factor(config: TrainConfig, step: int) -> float:
+    """Share of the full learning rate at update `step` (1 to steps): linear warm-up, then the schedule."""
+    warm_up = min(1.0, step / (config.warmup_steps + 1))
+    if config.schedule == "constant":
+        return warm_up
+    cosine = 0.5 * (1 + math.cos(math.pi * (step - 1) / max(1, config.steps - 1)))
+    return warm_up * (FINAL_LEARNING_RATE + (1 - FINAL_LEARNING_RATE) * cosine)
+
+
+def _accumulate_gradients(
+    backend: Backend,
+    dataset: TrainingSet,
+    config: TrainConfig,
+    vectors: Mapping[str, Tensor],
+    generator: torch.Generator,
+) -> float:
+    """Gradients of the mean loss of one batch into `vectors`; returns that loss.
+
+    All randomness is drawn for the whole batch first, so splitting it changes memory and nothing else.
+    """
+    batch = dataset.draw_batch(config.batch_size, generator)
+    noise = torch.randn(batch.latents.shape, generator=generator)
+    sigma = draw_sigmas(backend.schedule, config.batch_size, config.high_noise_bias, generator)
+    part_size = config.batch_size // config.gradient_accumulation_steps
+    total = 0.0
+    for begin in range(0, config.batch_size, part_size):
+        part = slice(begin, begin + part_size)
+        encoded = backend.encode(batch.captions[part], config.placeholder, vectors, differentiable=True)
+        losses = diffusion_loss(
+            backend,
+            batch.latents[part].to(backend.device),
+            noise[part].to(backend.device),
+            sigma[part].to(backend.device),
+            encoded.cond,
+        )
+        loss = losses.sum() / config.batch_size
+        (loss * backend.loss_scale).backward()
+        encoded.backward()
+        total += float(loss.detach())
+    for rows in vectors.values():
+        if rows.grad is not None:
+            rows.grad /= backend.loss_scale
+    return total
+
+
+def _trouble(step: int, loss: float, vectors: Mapping[str, Tensor]) -> str | None:
+    """Why update `step` must not be made, as sentences; None if it may."""
+    gradients = [v.grad for v in vectors.values() if v.grad is not None]
+    if not math.isfinite(loss) or not all(bool(g.isfinite().all()) for g in gradients):
+        what = "gradient is not finite" if math.isfinite(loss) else f"loss became {loss}"
+        if step == 1:  # before any update, so no learning rate can be the cause
+            cure = "The model's precision does not hold its numbers: load it in float32 or bfloat16."
+        else:
+            cure = "Lower the learning rate."
+        return f"The {what} at step {step}; the vectors from before are kept. {cure}"
+    if not any(bool(g.any()) for g in gradients):
+        return (
+            "The gradient of the word is exactly zero, so nothing can be learned: the word does not reach the model, "
+            "or the model's precision swallows it."
+        )
+    return None
+
+
+def _no_longer_falls(record: TrainRecord, step: int) -> bool:
+    late = [s for s in record.evaluations if s > record.best_step]
+    return step >= _LEAST_STEPS and step in record.evaluations and len(late) >= _PATIENCE
