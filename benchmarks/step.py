@@ -1,7 +1,7 @@
 """What one training step costs: ours against the bare model and against a loop as diffusers' example has it.
 
     python benchmarks/step.py            the demo model
-    python benchmarks/step.py --sd15     a UNet, text encoder and autoencoder of SD1.5's real size, random weights, 256 px
+    python benchmarks/step.py --sd15     SD1.5's real size with random weights, 256 px
 
 Interleaved rounds in one process, medians; peak memory of each kind in a process of its own. Ratios travel between
 machines, seconds do not.
@@ -20,14 +20,37 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch.nn import functional as F
 
 from ti_engine import TrainConfig, encode_training_set, train
-from ti_engine.standalone import DiffusersBackend, load_model
+from ti_engine.demo.model import build_scheduler, load_networks
+from ti_engine.demo.tokenizer import DemoTokenizer
+from ti_engine.standalone import DiffusersBackend
 
 KINDS = ("ours", "bare", "table")
+
+
+@dataclass(frozen=True)
+class Job:
+    """The modules that all kinds of step share, and what they learn from."""
+
+    unet: Any
+    text_encoder: Any
+    autoencoder: Any
+    scheduler: Any
+    resolution: int
+    batch_size: int
+    tokens: int  # of a prompt
+
+    def backend(self) -> DiffusersBackend:
+        return DiffusersBackend(self.unet, self.text_encoder, DemoTokenizer(), self.autoencoder, self.scheduler)
+
+    def pictures(self) -> torch.Tensor:
+        return torch.rand(4, 3, self.resolution, self.resolution, generator=torch.Generator().manual_seed(0))
 
 
 def main() -> None:
@@ -39,20 +62,18 @@ def main() -> None:
     args = parser.parse_args()
     rounds = args.rounds or (3 if args.sd15 else 15)
     batch_size = args.batch_size or (1 if args.sd15 else 8)
-    backend = sd15_backend() if args.sd15 else load_model("demo")
-    resolution = 256 if args.sd15 else 128
-    pictures = list(torch.rand(4, 3, resolution, resolution, generator=torch.Generator().manual_seed(0)))
+    job = sd15_job(batch_size) if args.sd15 else Job(*load_networks(), build_scheduler(), 128, batch_size, 32)
     makers = {"ours": our_step, "bare": bare_step, "table": table_step}
 
     if args.only:  # a process of its own, for its peak memory
         before = peak_gib()
-        step = makers[args.only](backend, pictures, resolution, batch_size)
+        step = makers[args.only](job)
         for _ in range(2):
             step()
         print(peak_gib() - before)
         return
 
-    steps = {kind: make(backend, pictures, resolution, batch_size) for kind, make in makers.items()}
+    steps = {kind: make(job) for kind, make in makers.items()}
     seconds: dict[str, list[float]] = {kind: [] for kind in KINDS}
     for step in steps.values():  # warm up
         step()
@@ -71,22 +92,24 @@ def main() -> None:
     print(f"ours / bare = {median['ours'] / median['bare']:.3f}, table / ours = {median['table'] / median['ours']:.2f}")
 
 
-def our_step(backend: DiffusersBackend, pictures: list, resolution: int, batch_size: int) -> Callable[[], None]:
-    """One update of the engine, early stop and evaluation left out as in the other kinds."""
+def our_step(job: Job) -> Callable[[], object]:
+    """One update of the engine; early stop and evaluation are left out as in the other kinds."""
     config = TrainConfig(
-        steps=100_000, batch_size=batch_size, resolution=resolution, evaluate_every=0, early_stop=False
+        steps=100_000, batch_size=job.batch_size, resolution=job.resolution, evaluate_every=0, early_stop=False
     )
-    loop = train(backend, encode_training_set(backend, pictures, config), config)
+    backend = job.backend()
+    loop = train(backend, encode_training_set(backend, list(job.pictures()), config), config)
     next(loop)
-    return lambda: next(loop) and None
+    return lambda: next(loop)
 
 
-def bare_step(backend: DiffusersBackend, pictures: list, resolution: int, batch_size: int) -> Callable[[], None]:
-    unet = backend.unet
-    latents = torch.randn(batch_size, unet.config.in_channels, resolution // 8, resolution // 8)
-    tokens = backend.tokenizer_length
-    cond = torch.randn(batch_size, tokens, unet.config.cross_attention_dim, requires_grad=True)
-    timestep = torch.randint(1000, (batch_size,))
+def bare_step(job: Job) -> Callable[[], object]:
+    """Forward and backward of the UNet, from the conditioning on; its weights are frozen."""
+    unet = job.unet.requires_grad_(False)
+    side = job.resolution // 8
+    latents = torch.randn(job.batch_size, 4, side, side)
+    cond = torch.randn(job.batch_size, job.tokens, unet.config.cross_attention_dim, requires_grad=True)
+    timestep = torch.randint(1000, (job.batch_size,))
 
     def step() -> None:
         cond.grad = None
@@ -95,62 +118,51 @@ def bare_step(backend: DiffusersBackend, pictures: list, resolution: int, batch_
     return step
 
 
-def table_step(backend: DiffusersBackend, pictures: list, resolution: int, batch_size: int) -> Callable[[], None]:
-    """The loop of diffusers' textual-inversion example in plain form, on the same frozen modules."""
-    unet, text_encoder, vae = backend.unet, backend.text_encoder, backend.vae
-    table = text_encoder.get_input_embeddings().weight
-    table.requires_grad_(True)
+def table_step(job: Job) -> Callable[[], object]:
+    """The loop of diffusers' textual-inversion example in plain form, on the same modules."""
+    unet, text_encoder = job.unet.requires_grad_(False), job.text_encoder.requires_grad_(False)
+    table = text_encoder.get_input_embeddings().weight.requires_grad_(True)
     optimizer = torch.optim.AdamW([table], lr=5e-4, weight_decay=1e-2)
     original = table.detach().clone()
     word = len(table) - 1
     frozen = torch.arange(len(table)) != word
-    alphas = 1 / (1 + backend.schedule.sigmas**2)
-    stacked = torch.stack(pictures)
+    alphas = job.scheduler.alphas_cumprod
+    pictures, encode = job.pictures(), job.backend().encode_pictures
 
     def step() -> None:
-        table.requires_grad_(True)
-        batch = stacked[torch.randint(len(stacked), (batch_size,))]
-        with torch.no_grad():
-            mean, _ = backend.encode_pictures(batch)
-        noise, timestep = torch.randn_like(mean), torch.randint(1000, (batch_size,))
+        clean, _ = encode(pictures[torch.randint(len(pictures), (job.batch_size,))])
+        noise, timestep = torch.randn_like(clean), torch.randint(1000, (job.batch_size,))
         alpha = alphas[timestep][:, None, None, None]
-        noisy = alpha.sqrt() * mean + (1 - alpha).sqrt() * noise
-        ids = torch.full((batch_size, backend.tokenizer_length), word)
+        noisy = alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
+        ids = torch.full((job.batch_size, job.tokens), word)
         F.mse_loss(unet(noisy, timestep, text_encoder(ids)[0]).sample, noise).backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         with torch.no_grad():
             table[frozen] = original[frozen]
-        table.requires_grad_(False)
 
-    del vae
     return step
 
 
-def sd15_backend() -> DiffusersBackend:
+def sd15_job(batch_size: int) -> Job:
     """Random weights of SD1.5's real shapes."""
     from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    from ti_engine.demo.tokenizer import DemoTokenizer
-
     torch.manual_seed(0)
-    unet = UNet2DConditionModel(sample_size=32, cross_attention_dim=768, attention_head_dim=8)
-    text_encoder = CLIPTextModel(
-        CLIPTextConfig(
-            vocab_size=49408, hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12
-        )
+    text_config = CLIPTextConfig(
+        vocab_size=49408, hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12
     )
-    vae = AutoencoderKL(
+    autoencoder = AutoencoderKL(
         block_out_channels=(128, 256, 512, 512),
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,
         layers_per_block=2,
         latent_channels=4,
-        scaling_factor=0.18215,
     )
     scheduler = DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
-    return DiffusersBackend(unet, text_encoder, DemoTokenizer(), vae, scheduler)
+    unet = UNet2DConditionModel(sample_size=32, cross_attention_dim=768, attention_head_dim=8)
+    return Job(unet, CLIPTextModel(text_config), autoencoder, scheduler, 256, batch_size, 77)
 
 
 def peak_of(kind: str, args: argparse.Namespace) -> float:

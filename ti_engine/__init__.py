@@ -1,5 +1,7 @@
 """Textual Inversion: learn the embedding of a new word with every weight of the model frozen.
 
+In short:
+
     dataset = encode_training_set(backend, pictures, config)
     for step in train(backend, dataset, config):
         print(step.index, step.loss)

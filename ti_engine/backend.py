@@ -77,7 +77,7 @@ class Backend(Protocol):
     def encode(
         self, captions: Sequence[str], placeholder: str, vectors: Mapping[str, Tensor], differentiable: bool
     ) -> EncodedCaptions:
-        """Captions with `vectors` [num_vectors, width] in every `placeholder`'s place; gradients if `differentiable`."""
+        """Captions with `vectors` [num_vectors, width] at every `placeholder`; gradients if `differentiable`."""
         ...
 
     def denoise(self, noisy: Tensor, sigma: Tensor, cond: Any) -> Tensor:

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 
 import torch
 
+from .placeholder import split_at_placeholder
+
 # Gal et al. 2022, appendix: neutral contexts from CLIP's ImageNet templates, so that only the word carries the picture.
 OBJECT_TEMPLATES = (
     "a photo of a {}",
@@ -94,10 +96,10 @@ def templates_for(what: str, custom: Sequence[str] = ()) -> Sequence[str]:
 
 
 def fill_slot(template: str, placeholder: str) -> str:
-    """`template` with the placeholder in its slot. ValueError if it has none and does not name the placeholder."""
+    """`template` with the placeholder in its slot. ValueError if the placeholder is no word of the result."""
     for slot in SLOTS:
         template = template.replace(slot, placeholder)
-    if placeholder not in template:
+    if len(split_at_placeholder(template, placeholder)) == 1:
         raise ValueError(
             f"The caption {template!r} does not contain {placeholder!r}, so it cannot teach the word. "
             f"Write {placeholder}, {{}} or [name] where the word belongs."

@@ -116,7 +116,7 @@ class TrainConfig:
             raise ValueError(f"templates must be a list of texts, got {self.templates!r}.")
         object.__setattr__(self, "templates", tuple(self.templates))
         if self.templates and self.what != "custom":
-            raise ValueError(f"templates are used with what = custom only, and what is {self.what}; change one of them.")
+            raise ValueError(f"templates are used with what = custom only; what is {self.what}, change one of them.")
         _check_placeholder(self.placeholder)
 
     def _check(self, name: str, default: Any, limits: Mapping[str, Any]) -> None:

@@ -12,6 +12,7 @@ from .backend import Backend
 from .captions import CaptionSource, templates_for
 from .config import TrainConfig
 from .pictures import prepare_pictures
+from .placeholder import split_at_placeholder
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,13 @@ def encode_training_set(
     """
     if captions and len(captions) != len(pictures):
         raise ValueError(f"There are {len(captions)} captions for {len(pictures)} pictures; give one each or none.")
-    source = CaptionSource(config.placeholder, templates_for(config.what, config.templates), captions)
+    templates = templates_for(config.what, config.templates)
+    if config.what != "custom" and any(len(split_at_placeholder(text, config.placeholder)) > 1 for text in templates):
+        raise ValueError(
+            f"The training captions hold the word {config.placeholder!r} themselves, so it cannot be the new word; "
+            "choose a placeholder such as S*."
+        )
+    source = CaptionSource(config.placeholder, templates, captions)
     batch = prepare_pictures(pictures, config.resolution)
     if config.flip:
         batch = torch.cat([batch, batch.flip(-1)])

@@ -10,7 +10,7 @@ from torch import Tensor
 DEFAULT_PLACEHOLDER = "S*"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # tensors have no single truth to compare by
 class TokenEmbedding:
     """The vectors of one placeholder, for every text encoder that it was learned in.
 

@@ -19,7 +19,8 @@ _ENOUGH = 2048  # px of the shorter side; larger files are scaled down at once, 
 def load_picture(path: str | Path) -> Tensor:
     """The picture in a file as [3, H, W] in 0..1: turned as its EXIF says, transparency over white, 16 bit scaled.
 
-    Its shorter side has 2048 pixels at most, the largest resolution that is trained. Raises ValueError with the file's name for what is no still picture of a sensible size.
+    Its shorter side has 2048 pixels at most, the largest resolution that is trained. Raises ValueError with the file's
+    name for what is no still picture of a sensible size.
     """
     name = Path(path).name
     with _reading(name):
@@ -81,7 +82,7 @@ def _to_tensor(image: Image.Image) -> Tensor:
         brightest = 65535.0 if image.mode.startswith("I;16") else float(flat.max())
         white = next((level for level in (1, 255) if brightest <= level), 65535)  # files do not say which is meant
         return (flat / white).clamp(0, 1).reshape(1, image.height, image.width).repeat(3, 1, 1)
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+    if image.mode in ("RGBA", "RGBa", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     rgb = image.convert("RGB")

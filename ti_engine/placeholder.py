@@ -10,5 +10,5 @@ def split_at_placeholder(text: str, placeholder: str) -> list[str]:
 
     Only whole occurrences count: S* stands in "S*, a cat" and "(S*)'s hat" but neither in "US*" nor in "S*2" or "S**".
     """
-    own_ends = re.escape(placeholder[-1])
-    return re.split(rf"(?<!\w){re.escape(placeholder)}(?![\w{own_ends}])", text)
+    first, last = re.escape(placeholder[0]), re.escape(placeholder[-1])
+    return re.split(rf"(?<![\w{first}]){re.escape(placeholder)}(?![\w{last}])", text)

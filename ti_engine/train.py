@@ -72,7 +72,8 @@ def train(
     """Yields a TrainStep before the first and after every update; the last one's record holds the result.
 
     A loss or gradient that is not finite, or a gradient that is exactly zero, ends the run: the last good vectors are
-    kept, and one more TrainStep of their index brings that loss, and the reason in `record.stopped`. Raises ValueError for settings that do not fit the model.
+    kept, and one more TrainStep of their index brings that loss, and the reason in `record.stopped`. Raises ValueError
+    for settings that do not fit the model.
     """
     generator = torch.Generator().manual_seed(config.seed)
     vectors = {k: v.requires_grad_(True) for k, v in initial_vectors(backend, config, start).items()}
@@ -149,8 +150,9 @@ def _accumulate_gradients(
             encoded.cond,
         )
         loss = losses.sum() / config.batch_size
-        (loss * backend.loss_scale).backward()
-        encoded.backward()
+        if loss.requires_grad:  # else the gradients stay None, which _trouble explains
+            (loss * backend.loss_scale).backward()
+            encoded.backward()
         total += float(loss.detach())
     for rows in vectors.values():
         if rows.grad is not None:

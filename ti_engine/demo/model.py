@@ -7,7 +7,7 @@ host's side (nodes/demo_model.py) maps them to its classes.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .tokenizer import MAX_LENGTH, VOCABULARY
 
@@ -19,7 +19,7 @@ WEIGHTS = Path(__file__).with_name("demo.safetensors")
 LATENT_SIZE = 16  # 128 px / 8
 GUIDANCE = 3.0  # classifier-free guidance that suits this model; 7.5 already hurts
 
-UNET = dict(
+UNET: dict[str, Any] = dict(
     sample_size=LATENT_SIZE,
     in_channels=4,
     out_channels=4,
@@ -31,7 +31,7 @@ UNET = dict(
     down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
     up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
 )
-TEXT_ENCODER = dict(
+TEXT_ENCODER: dict[str, Any] = dict(
     vocab_size=len(VOCABULARY),
     hidden_size=128,
     num_hidden_layers=2,
@@ -44,7 +44,7 @@ TEXT_ENCODER = dict(
     pad_token_id=1,
 )
 # A TAESD of 32 channels instead of 64 with fewer blocks: 0.28 M parameters, 8x down, 4 channels, no norm layers.
-AUTOENCODER = dict(
+AUTOENCODER: dict[str, Any] = dict(
     latent_channels=4,
     encoder_block_out_channels=(32, 32, 32, 32),
     decoder_block_out_channels=(32, 32, 32, 32),
@@ -52,7 +52,7 @@ AUTOENCODER = dict(
     num_decoder_blocks=(2, 2, 1, 0),
 )
 # SD1's noise schedule, with the velocity as target: at this size it learns colours and backgrounds sooner than epsilon.
-SCHEDULER = dict(
+SCHEDULER: dict[str, Any] = dict(
     num_train_timesteps=1000,
     beta_start=0.00085,
     beta_end=0.012,

@@ -1,0 +1,146 @@
+"""How well words are learned: reconstruction and editability on the demo model, measured by its judge.
+
+    python benchmarks/quality.py                 16 concepts x 3 seeds, about half an hour on 2 cores
+    python benchmarks/quality.py --seeds 1 --concepts 4
+
+Beside the learned word stand: the word it started from, the best that a person can say, 64 random vectors, and fresh
+renders against other fresh renders (the ceiling). Writes the table in Markdown; `--json FILE` keeps every number.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ti_engine import TokenEmbedding, TrainConfig, encode_training_set, train
+from ti_engine.demo.concepts import BEYOND, COMBINATIONS, Concept
+from ti_engine.demo.judge import load_judge
+from ti_engine.demo.quality import Draw, Score, Scorer
+from ti_engine.standalone import DiffusersBackend, load_model
+
+SAMPLING_STEPS = 15
+PASS = 0.9  # share of pictures in which all three attributes have to be right
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--concepts", type=int, default=8, help="of each group, 1 to 8")
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    backend = load_model("demo")
+    groups = {"held-out combinations": COMBINATIONS[: args.concepts], "beyond the vocabulary": BEYOND[: args.concepts]}
+    scorer = Scorer(load_judge(), [*COMBINATIONS, *BEYOND])
+    random_pictures = draw_random_words(backend, 64)
+    rows: list[dict] = []
+    for group, concepts in groups.items():
+        for concept in concepts:
+            random_likeness = scorer.likeness(concept, random_pictures)
+            rows.append(row(group, concept, "ceiling", scorer.ceiling(concept)))
+            rows.append(
+                row(group, concept, "best caption", scorer.score(concept, drawer(backend), f"a {concept.caption}"))
+            )
+            rows.append(
+                row(group, concept, "initial word", scorer.score(concept, drawer(backend), f"a {concept.word}"))
+            )
+            rows.append(
+                {"group": group, "concept": concept.name, "kind": "random vectors", "reconstruction": random_likeness}
+            )
+            for seed in range(args.seeds):
+                rows.append(learn_and_score(backend, scorer, group, concept, seed))
+                print(rows[-1], flush=True)
+    print(report(rows, backend))
+    if args.json:
+        args.json.write_text(json.dumps(rows, indent=1), encoding="utf-8")
+
+
+def drawer(backend: DiffusersBackend, embedding: TokenEmbedding | None = None) -> Draw:
+    def draw(prompts: Sequence[str], seed: int) -> Tensor:
+        return backend.generate(
+            prompts, embedding, range(1000 * seed, 1000 * seed + len(prompts)), steps=SAMPLING_STEPS
+        )
+
+    return draw
+
+
+def draw_random_words(backend: DiffusersBackend, count: int) -> Tensor:
+    """One picture "a photo of S*" for each of `count` random vectors of the vocabulary's scale."""
+    generator = torch.Generator().manual_seed(77)
+    pictures = []
+    for number in range(count):
+        vectors = {k: torch.randn(1, i.width, generator=generator) * i.rms for k, i in backend.encoders.items()}
+        pictures.append(drawer(backend, TokenEmbedding(vectors))(["a photo of S*"], number))
+    return torch.cat(pictures)
+
+
+def learn_and_score(backend: DiffusersBackend, scorer: Scorer, group: str, concept: Concept, seed: int) -> dict:
+    config = TrainConfig(seed=seed, resolution=backend.resolution, initial_words=concept.word)
+    start = time.perf_counter()
+    dataset = encode_training_set(backend, list(concept.training_pictures(seed)), config)
+    *_, last = train(backend, dataset, config)
+    seconds = time.perf_counter() - start
+    word = last.record.embedding()
+    score = scorer.score(concept, drawer(backend, word), "S*")
+    norms = [float(v.norm(dim=1).mean() / backend.encoders[k].norm) for k, v in word.vectors.items()]
+    extra = {"seed": seed, "seconds": seconds, "steps": len(last.record.losses), "norm": norms[0]}
+    return {**row(group, concept, "learned word", score), "best_step": last.record.best_step, **extra}
+
+
+def row(group: str, concept: Concept, kind: str, score: Score) -> dict:
+    return {"group": group, "concept": concept.name, "kind": kind, **asdict(score)}
+
+
+def report(rows: list[dict], backend: DiffusersBackend) -> str:
+    """Tables in Markdown: means by kind, and each concept beyond the vocabulary against its caption and ceiling."""
+    lines = [backend.description, ""]
+    fields = ("reconstruction", "colour_distance", "attributes", "background", "editability")
+    for group in dict.fromkeys(r["group"] for r in rows):
+        lines += [f"**{group}**", "", f"| | {' | '.join(fields)} |", "|---|" + "---|" * len(fields)]
+        for kind in ("ceiling", "learned word", "best caption", "initial word", "random vectors"):
+            cells = [
+                spread([r[f] for r in rows if (r["group"], r["kind"]) == (group, kind) and r.get(f) is not None])
+                for f in fields
+            ]
+            lines.append(f"| {kind} | {' | '.join(cells)} |")
+        lines.append("")
+    learned = [r for r in rows if r["kind"] == "learned word"]
+    combinations = [r for r in learned if r["attributes"] is not None]
+    passed = sum(r["attributes"] >= PASS for r in combinations)
+    lines.append(
+        f"Held-out combinations learned (all attributes right in {PASS:.0%} of the pictures): "
+        f"{passed} of {len(combinations)} runs."
+    )
+    lines += ["", "| concept | learned, of the ceiling | caption, of the ceiling | editability |", "|---|---|---|---|"]
+    for name in dict.fromkeys(r["concept"] for r in learned if r["attributes"] is None):
+        mine = [r for r in rows if r["concept"] == name]
+        top = next(r["reconstruction"] for r in mine if r["kind"] == "ceiling")
+        caption = next(r["reconstruction"] for r in mine if r["kind"] == "best caption")
+        ours = [r for r in mine if r["kind"] == "learned word"]
+        lines.append(
+            f"| {name} | {spread([r['reconstruction'] / top for r in ours])} | {caption / top:.3f} "
+            f"| {spread([r['editability'] for r in ours])} |"
+        )
+    lines.append("")
+    for name in ("seconds", "steps", "best_step", "norm"):
+        lines.append(f"{name}: {spread([r[name] for r in learned])}")
+    return "\n".join(lines)
+
+
+def spread(values: list[float]) -> str:
+    """Mean, and the smallest and largest where they differ."""
+    if not values:
+        return "-"
+    mean = f"{statistics.fmean(values):.3f}"
+    return mean if len(values) == 1 else f"{mean} ({min(values):.3f} to {max(values):.3f})"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,305 @@
+"""The command line through main([...]): what it writes, prints and returns, and what it says to bad input."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+pytest.importorskip("diffusers")
+pytest.importorskip("transformers")
+
+from small_models import small_autoencoder, small_scheduler, small_text_encoder, small_unet
+
+from ti_engine import TokenEmbedding
+from ti_engine import train as train_loop
+from ti_engine.cli import main
+from ti_engine.config import PRESETS, TrainConfig
+from ti_engine.demo import model
+from ti_engine.demo.__main__ import main as demo
+from ti_engine.files import load_embedding, save_embedding
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights of the demo model's shape: the tests are about the commands and not about what is learned."""
+    torch.manual_seed(0)
+    file = tmp_path_factory.mktemp("model") / "demo.safetensors"
+    parts = {
+        "unet.": model.build_unet(),
+        "text_encoder.": model.build_text_encoder(),
+        "vae.": model.build_autoencoder(),
+    }
+    tensors = {
+        prefix + name: tensor.half().contiguous()
+        for prefix, part in parts.items()
+        for name, tensor in part.state_dict().items()
+    }
+    save_file(tensors, file)
+    return file
+
+
+@pytest.fixture(autouse=True)
+def in_folder(tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Each test has a folder of its own with two pictures; tensors this small only wait on several threads."""
+    monkeypatch.setattr(model, "WEIGHTS", weights)
+    monkeypatch.chdir(tmp_path)
+    for name, colour in (("a.png", "red"), ("b.jpg", "blue")):
+        Image.new("RGB", (40, 50), colour).save(name)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+QUICK = [
+    "--model",
+    "demo",
+    "--steps",
+    "2",
+    "--batch-size",
+    "2",
+    "--evaluate-every",
+    "1",
+    "--resolution",
+    "64",
+    "--quiet",
+]
+Output = pytest.CaptureFixture[str]
+
+
+def test_train_generate_inspect(capsys: Output) -> None:
+    assert main(["train", "a.png", "b.jpg", *QUICK, "--num-vectors", "2", "--output", "w.safetensors", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["file"] == "w.safetensors"
+    assert result["steps"] == 2
+    assert result["settings"]["num_vectors"] == 2
+
+    assert main(["inspect", "w.safetensors", "--json", "--model", "demo"]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert content["format"] == "safetensors"
+    (word,) = content["words"]
+    assert word["name"] == "S*"
+    assert word["vectors"]["clip_l"]["shape"] == [2, 128]
+    assert word["vectors"]["clip_l"]["dtype"] == "float32"
+    assert len(word["vectors"]["clip_l"]["sha256_f32"]) == 64
+    record = json.loads(word["metadata"]["textual_inversion"])
+    assert record["model"]["name"] == "demo"
+    assert len(record["model"]["sha256"]) == 64
+    assert record["num_pictures"] == 2
+    assert str(Path.cwd()) not in word["metadata"]["textual_inversion"]
+
+    prompt = ["generate", "a photo of S*", "--model", "demo", "--embedding", "w.safetensors", "--output", "out"]
+    prompt += ["--num-images", "2", "--seed", "5", "--steps", "2", "--resolution", "64"]
+    assert main([*prompt, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["seeds"] == [5, 6]
+    assert Image.open("out/6.png").size == (64, 64)
+    assert main(prompt) == 2
+    assert "exists already" in capsys.readouterr().err
+
+
+def test_the_same_seed_gives_the_same_file_content() -> None:
+    for name in ("one", "two"):
+        assert main(["train", "a.png", "b.jpg", *QUICK, "--output", f"{name}.safetensors"]) == 0
+    one, two = (load_embedding(f"{name}.safetensors", {128: "clip_l"}).vectors["clip_l"] for name in ("one", "two"))
+    assert torch.equal(one, two)
+
+
+def test_start_from_a_file_takes_over_its_size() -> None:
+    save_embedding(TokenEmbedding({"clip_l": torch.ones(3, 128)}), "start.safetensors")
+    assert main(["train", "a.png", *QUICK, "--init-from", "start.safetensors"]) == 0
+    assert load_embedding("word.safetensors").num_vectors == 3
+
+
+def test_captions_beside_pictures_and_in_a_file(capsys: Output) -> None:
+    Path("a.txt").write_text("a red S*")
+    assert main(["train", ".", *QUICK, "--what", "custom", "--templates", "my {}"]) == 0
+    Path("lines").write_text("a red S*\n")
+    assert main(["train", "a.png", "b.jpg", *QUICK, "--captions", "lines", "--overwrite"]) == 2
+    assert "1 lines for 2 pictures" in capsys.readouterr().err
+    Path("lines").write_text("a red S*\na blue thing\n")
+    assert main(["train", "a.png", "b.jpg", *QUICK, "--captions", "lines", "--overwrite"]) == 2
+    assert "does not contain 'S*'" in capsys.readouterr().err
+
+
+def test_ctrl_c_keeps_what_was_learned(monkeypatch: pytest.MonkeyPatch, capsys: Output) -> None:
+    loop = train_loop
+
+    def interrupted(*arguments: Any) -> Iterator[Any]:
+        for step in loop(*arguments):
+            yield step
+            if step.index == stop_after:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys.modules["ti_engine.train"], "train", interrupted)
+    stop_after = 1
+    assert main(["train", "a.png", *QUICK]) == 130
+    assert "what was learned is saved" in capsys.readouterr().err
+    assert load_embedding("word.safetensors").num_vectors == 1
+    stop_after = 0
+    assert main(["train", "a.png", *QUICK, "--output", "none.safetensors"]) == 130
+    assert not Path("none.safetensors").exists()
+
+
+def test_what_was_learned_is_not_lost_when_it_cannot_be_saved(capsys: Output) -> None:
+    Path("file").write_text("")
+    assert main(["train", "a.png", *QUICK, "--output", "file/word.safetensors"]) == 2
+    error = capsys.readouterr().err
+    assert "could not be written" in error
+    rescued = Path(error.split(" is in ")[1].split(" instead")[0])
+    assert load_embedding(rescued).num_vectors == 1
+    rescued.unlink()
+    rescued.parent.rmdir()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ([], "required"),
+        (["train"], "required"),
+        (["train", "none.png", *QUICK], "There is no picture none.png"),
+        (["train", "broken.png", *QUICK], "broken.png"),
+        (["train", "empty", *QUICK], "holds no picture"),
+        (["train", "a.png", "--model", "nowhere"], "There is no model nowhere"),
+        (["train", "a.png", "--model", "empty"], "no diffusers pipeline"),
+        (["train", "a.png", "--model", "xl"], "StableDiffusionXLPipeline"),
+        (["train", "a.png", "--model", "a.png"], "is no checkpoint"),
+        (["train", "a.png", "--model", "sd.safetensors", "--config", "empty"], "no diffusers folder"),
+        (["train", "a.png", "--model", "demo", "--device", "gpu7"], "There is no device"),
+        (["train", "a.png", *QUICK, "--steps", "0"], "steps must be"),
+        (["train", "a.png", *QUICK, "--steps", "many"], "invalid int value"),
+        (["train", "a.png", *QUICK, "--learning-rate", "0"], "learning_rate must be"),
+        (["train", "a.png", *QUICK, "--learning-rate", "nan"], "learning_rate must be"),
+        (["train", "a.png", *QUICK, "--placeholder", ""], "placeholder is empty"),
+        (["train", "a.png", *QUICK, "--placeholder", "a,b"], "contains ,"),
+        (["train", "a.png", *QUICK, "--initial-words", "gloop"], "gloop"),
+        (["train", "a.png", *QUICK, "--num-vectors", "500"], "use fewer"),
+        (["train", "a.png", *QUICK, "--output", "a.pt"], "must end in .safetensors"),
+        (["train", "a.png", *QUICK, "--output", "old.safetensors"], "exists already"),
+        (["train", "a.png", *QUICK, "--captions", "none.txt"], "no caption file"),
+        (["train", "a.png", *QUICK, "--captions", "broken.png"], "no text in UTF-8"),
+        (["inspect", "none.safetensors"], "There is no file"),
+        (["inspect", "a.png"], "no safetensors file"),
+        (["inspect", "old.safetensors", "--model", "demo"], "width 768"),
+        (["generate", "a S*", "--model", "demo", "--embedding", "none.pt", "--output", "o"], "There is no file"),
+        (["generate", "a cat", "--model", "demo", "--embedding", "w.safetensors", "--output", "o"], "does not contain"),
+        (["generate", "S*", "--model", "demo", "--embedding", "old.safetensors", "--output", "o"], "width 768"),
+        (
+            ["generate", "S*", "--model", "demo", "--embedding", "w.safetensors", "--output", "o", "--num-images", "0"],
+            "--num-images must be",
+        ),
+        (
+            [
+                "generate",
+                "S*",
+                "--model",
+                "demo",
+                "--embedding",
+                "w.safetensors",
+                "--output",
+                "o",
+                "--resolution",
+                "99",
+            ],
+            "--resolution must be",
+        ),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_code_2(arguments: list[str], sentence: str, capsys: Output) -> None:
+    Path("empty").mkdir()
+    Path("xl").mkdir()
+    Path("xl/model_index.json").write_text('{"_class_name": "StableDiffusionXLPipeline"}')
+    Path("broken.png").write_bytes(b"\x89PNG\r\n\x1a\n\xff\xfe")
+    Path("sd.safetensors").write_bytes(b"")
+    save_embedding(TokenEmbedding({"clip_l": torch.ones(1, 768)}), "old.safetensors")
+    save_embedding(TokenEmbedding({"clip_l": torch.ones(1, 128)}), "w.safetensors")
+    old = Path("old.safetensors").read_bytes()
+    try:
+        code = main(arguments)
+    except SystemExit as exit:  # argparse's own
+        code = exit.code
+    streams = capsys.readouterr()
+    assert code == 2
+    assert sentence in streams.err
+    assert streams.out == ""
+    last = streams.err.strip().splitlines()[-1]
+    assert last.startswith("textual-inversion")
+    assert "Traceback" not in streams.err
+    assert Path("old.safetensors").read_bytes() == old
+
+
+def test_help_names_every_setting_and_its_default(capsys: Output) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["train", "--help"])
+    assert end.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    for name in set(TrainConfig().to_dict()) - {"preview_every"}:
+        assert "--" + name.replace("_", "-") in text
+    assert f"[{TrainConfig.steps}]" in text
+    assert all(name in text for name in PRESETS)
+
+
+def test_the_demo_writes_its_three_files(monkeypatch: pytest.MonkeyPatch, capsys: Output) -> None:
+    small = {"steps": 2, "batch_size": 2, "evaluate_every": 1, "resolution": 128}
+    module: Any = sys.modules["ti_engine.demo.__main__"]
+    monkeypatch.setattr(module, "TrainConfig", lambda **changes: TrainConfig(**{**small, **changes}))
+    monkeypatch.setattr(module, "SAMPLER_STEPS", 2)
+    for _ in range(2):  # the second run replaces what the first one wrote
+        assert demo() == 0
+    assert sorted(f.name for f in Path("demo-output").iterdir()) == [
+        "contact-sheet.png",
+        "report.json",
+        "word.safetensors",
+    ]
+    report = json.loads(Path("demo-output/report.json").read_text())
+    assert report["steps"] == 2
+    assert str(report["seconds_learning"]) in capsys.readouterr().out
+
+
+def _write_clip_tokenizer(folder: Path) -> None:
+    letters = [chr(c) for c in range(ord("a"), ord("z") + 1)]
+    entries = letters + [letter + "</w>" for letter in [*letters, "*", ","]] + ["<|startoftext|>", "<|endoftext|>"]
+    folder.mkdir()
+    (folder / "vocab.json").write_text(json.dumps({entry: index for index, entry in enumerate(entries)}))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+
+
+def test_a_diffusers_folder_is_a_model(capsys: Output) -> None:
+    from diffusers import PNDMScheduler, StableDiffusionPipeline
+    from transformers import CLIPTokenizer
+
+    _write_clip_tokenizer(Path("tokenizer"))
+    tokenizer = CLIPTokenizer.from_pretrained("tokenizer")
+    ends = {"start": tokenizer.bos_token_id, "end": tokenizer.eos_token_id}
+    parts: dict[str, Any] = {
+        "vae": small_autoencoder(),
+        "text_encoder": small_text_encoder(vocab_size=len(tokenizer), length=77, **ends),
+        "tokenizer": tokenizer,
+        "unet": small_unet(),
+        "scheduler": small_scheduler(PNDMScheduler, skip_prk_steps=True, steps_offset=1),
+        "safety_checker": None,
+        "feature_extractor": None,
+    }
+    StableDiffusionPipeline(**parts, requires_safety_checker=False).save_pretrained("pipeline")
+    flags = ["--model", "pipeline", "--steps", "2", "--batch-size", "2", "--initial-words", "cat", "--num-vectors", "4"]
+    assert main(["train", "a.png", *flags, "--resolution", "64", "--quiet", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["model"]["name"] == "pipeline"
+    prompt = [
+        "generate",
+        "a (S*), in a hat",
+        "--model",
+        "pipeline",
+        "--embedding",
+        "word.safetensors",
+        "--output",
+        "out",
+    ]
+    assert main([*prompt, "--steps", "2", "--resolution", "64"]) == 0
+    assert Image.open("out/0.png").size == (64, 64)

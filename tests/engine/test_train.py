@@ -1,0 +1,400 @@
+import inspect
+import math
+import sys
+from dataclasses import replace
+from typing import get_args
+
+import pytest
+import torch
+from torch import Tensor
+from toy import ONE_TEMPLATE, ToyBackend, hidden_set, hidden_word, noisy_set, toy_config
+
+from ti_engine import TokenEmbedding, TrainConfig, TrainRecord, encode_training_set, train
+from ti_engine.noise import Prediction
+from ti_engine.train import learning_rate_factor
+
+TWO_ENCODERS = {"clip_l": 6, "clip_g": 5}
+
+
+def run(config: TrainConfig, backend: ToyBackend | None = None, make_set=noisy_set, start=None) -> TrainRecord:
+    """The record of a whole run on a new toy."""
+    backend = backend or ToyBackend()
+    *_, last = train(backend, make_set(backend), config, start)
+    return last.record
+
+
+def same(first: TrainRecord, second: TrainRecord) -> bool:
+    """Whether two runs are equal bit for bit."""
+    states = zip(first.trajectory, second.trajectory, strict=True)
+    return first.losses == second.losses and all(torch.equal(a[key], b[key]) for a, b in states for key in a)
+
+
+# --- what is learned ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("prediction", get_args(Prediction))
+def test_the_hidden_word_is_found(prediction):
+    backend = ToyBackend(prediction)
+    record = run(toy_config(steps=200, learning_rate=0.02), backend, hidden_set)
+    found, hidden = record.embedding().vectors["clip_l"], hidden_word(backend)["clip_l"]
+    assert float((found - hidden).norm() / hidden.norm()) < 0.1
+    assert record.evaluations[record.best_step] < 0.1 * record.evaluations[0]
+
+
+def test_it_is_found_in_every_encoder_together():
+    backend = ToyBackend(widths=TWO_ENCODERS)
+    record = run(toy_config(steps=200, learning_rate=0.02), backend, hidden_set)
+    for key, hidden in hidden_word(backend).items():
+        assert float((record.embedding().vectors[key] - hidden).norm() / hidden.norm()) < 0.1
+
+
+def test_several_vectors_reach_a_loss_as_low_as_one():
+    config = {"steps": 150, "learning_rate": 0.02}
+    one = run(toy_config(**config), make_set=hidden_set)
+    three = run(toy_config(**config, num_vectors=3), make_set=hidden_set)
+    assert three.embedding().num_vectors == 3
+    assert three.evaluations[three.best_step] < 1.1 * one.evaluations[one.best_step] + 1e-3
+
+
+def test_one_learning_rate_suits_vocabularies_of_every_scale():
+    """A vocabulary ten times as large, with all else the same, is learned along the same way ten times as large."""
+    config = toy_config(steps=50, initial_words="ball")
+    small, large = run(config, ToyBackend(rms=0.014)), run(config, ToyBackend(rms=0.14))
+    for a, b in zip(small.trajectory, large.trajectory, strict=True):
+        torch.testing.assert_close(10 * a["clip_l"], b["clip_l"], rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("start", [{}, {"initial_words": "red ball", "num_vectors": 2}])
+def test_step_0_is_the_start(start):
+    backend = ToyBackend()
+    record = run(toy_config(steps=1, **start), backend)
+    if start:
+        assert torch.equal(record.trajectory[0]["clip_l"], backend.word_vectors("red ball")["clip_l"])
+    else:
+        assert float(record.trajectory[0]["clip_l"].abs().max()) < 5 * 0.014
+
+
+def test_a_run_may_start_from_an_embedding_and_leaves_it_as_it_was():
+    word = TokenEmbedding(hidden_word(ToyBackend()))
+    before = word.copy()
+    record = run(toy_config(steps=5), make_set=hidden_set, start=word)
+    assert torch.equal(record.trajectory[0]["clip_l"], before.vectors["clip_l"])
+    assert torch.equal(word.vectors["clip_l"], before.vectors["clip_l"])
+    assert not word.vectors["clip_l"].requires_grad
+
+
+# --- what is a parameter, and what is not ------------------------------------------------------------------------
+
+
+def test_only_the_rows_are_parameters(monkeypatch):
+    given: list[Tensor] = []
+    adamw = torch.optim.AdamW
+
+    def spy(groups, **settings):
+        given.extend(tensor for group in groups for tensor in group["params"])
+        assert settings["weight_decay"] == 0
+        return adamw(groups, **settings)
+
+    monkeypatch.setattr(sys.modules["ti_engine.train"].torch.optim, "AdamW", spy)
+    run(toy_config(steps=2, num_vectors=3), ToyBackend(widths=TWO_ENCODERS))
+    assert sorted(tuple(tensor.shape) for tensor in given) == [(3, 5), (3, 6)]
+    assert all(tensor.dtype == torch.float32 for tensor in given)
+
+
+def test_the_models_are_bit_for_bit_as_before():
+    backend = ToyBackend()
+    before = [weight.clone() for weight in backend.weights()]
+    run(toy_config(), backend)
+    for weight, old in zip(backend.weights(), before, strict=True):
+        assert torch.equal(weight, old)
+        assert weight.grad is None
+        assert not weight.requires_grad
+
+
+def test_nothing_decays_without_a_gradient_of_its_own():
+    """Encoders whose text the denoiser ignores keep their vectors exactly: AdamW without weight decay."""
+    backend = ToyBackend(widths=TWO_ENCODERS)
+    backend.projection[6:] = 0  # clip_g has no effect
+    record = run(toy_config(steps=20), backend)
+    assert torch.equal(record.trajectory[0]["clip_g"], record.trajectory[-1]["clip_g"])
+    assert not torch.equal(record.trajectory[0]["clip_l"], record.trajectory[-1]["clip_l"])
+
+
+# --- randomness --------------------------------------------------------------------------------------------------
+
+
+def test_the_same_seed_gives_the_same_vectors_bit_for_bit():
+    first, again = run(toy_config(seed=3)), run(toy_config(seed=3))
+    assert same(first, again)
+    assert first.evaluations == again.evaluations
+    assert not same(first, run(toy_config(seed=4)))
+
+
+def test_the_global_generator_is_neither_used_nor_touched():
+    first = run(toy_config())
+    torch.manual_seed(12345)
+    before = torch.get_rng_state()
+    assert same(first, run(toy_config()))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("every", [1, 7, 10])
+def test_looking_at_the_evaluation_set_changes_nothing(every):
+    never = run(toy_config(evaluate_every=0))
+    looked = run(toy_config(evaluate_every=every))
+    assert same(never, looked)
+    assert never.evaluations == {}
+    assert sorted(looked.evaluations) == sorted({*range(0, 31, every), 30})
+
+
+def test_previews_and_other_work_of_the_caller_change_nothing():
+    quiet = run(toy_config())
+    backend = ToyBackend()
+    last = None
+    for last in train(backend, noisy_set(backend), toy_config()):
+        picture = backend.sample("a photo of S*", last.record.embedding(), seed=0, resolution=64)
+        assert picture.shape == (3, 64, 64)
+        torch.randn(3)
+    assert last is not None
+    assert same(quiet, last.record)
+
+
+def test_a_shorter_run_with_a_constant_rate_is_the_beginning_of_a_longer_one():
+    short, long = (run(toy_config(steps=n, schedule="constant")) for n in (10, 20))
+    assert short.losses == long.losses[:10]
+
+
+@pytest.mark.parametrize("parts", [2, 4, 8])
+def test_splitting_a_batch_changes_nothing_but_rounding(parts):
+    whole = run(toy_config(), ToyBackend(dtype=torch.float64))
+    split = run(toy_config(gradient_accumulation_steps=parts), ToyBackend(dtype=torch.float64))
+    assert whole.losses == pytest.approx(split.losses, rel=1e-5)
+    for a, b in zip(whole.trajectory, split.trajectory, strict=True):
+        torch.testing.assert_close(a["clip_l"], b["clip_l"], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("changes", [{}, {"gradient_clip": 0.05}])
+def test_the_loss_scale_changes_nothing(changes):
+    plain = run(toy_config(**changes), ToyBackend(dtype=torch.float64))
+    scaled = run(toy_config(**changes), ToyBackend(dtype=torch.float64, loss_scale=2.0**12))
+    assert plain.losses == scaled.losses
+    for a, b in zip(plain.trajectory, scaled.trajectory, strict=True):
+        torch.testing.assert_close(a["clip_l"], b["clip_l"], rtol=1e-6, atol=0)
+
+
+def test_a_caption_is_drawn_for_every_sample_of_every_step():
+    backend = ToyBackend()
+    run(toy_config(steps=40), backend)
+    assert len(backend.encoded) == 40 * 8
+    assert len(set(backend.encoded)) == 27
+    batches = [tuple(backend.encoded[i : i + 8]) for i in range(0, 320, 8)]
+    assert len(set(batches)) == 40
+    assert all(len(set(batch)) > 1 for batch in batches)
+
+
+def test_a_placeholder_of_ones_own_is_what_is_learned():
+    backend = ToyBackend()
+    record = run(toy_config(placeholder="sks"), backend, lambda b: hidden_set(b, "sks"))
+    assert set(backend.encoded) == {"a photo of sks"}
+    assert record.embedding().placeholder == "sks"
+
+
+# --- the learning rate -------------------------------------------------------------------------------------------
+
+
+def test_the_rate_warms_up_linearly_and_stays_when_constant():
+    config = toy_config(steps=20, warmup_steps=4, schedule="constant")
+    factors = [learning_rate_factor(config, step) for step in range(1, 21)]
+    assert factors[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+    assert set(factors[4:]) == {1.0}
+
+
+def test_the_rate_falls_along_a_cosine_to_5_percent():
+    config = toy_config(steps=101, warmup_steps=0)
+    factors = [learning_rate_factor(config, step) for step in range(1, 102)]
+    assert factors[0] == 1
+    assert factors[50] == pytest.approx(0.525)
+    assert factors[25] == pytest.approx(0.05 + 0.95 * (1 + math.sqrt(0.5)) / 2)
+    assert factors[-1] == pytest.approx(0.05)
+    assert factors == sorted(factors, reverse=True)
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "constant"])
+def test_a_run_of_one_step_has_a_rate(schedule):
+    assert learning_rate_factor(toy_config(steps=1, warmup_steps=0, schedule=schedule), 1) == 1
+
+
+def test_the_rate_that_is_told_is_the_one_of_the_settings():
+    backend = ToyBackend(rms=0.5)
+    config = toy_config(steps=3, learning_rate=0.02, warmup_steps=1, schedule="constant")
+    rates = [step.learning_rate for step in train(backend, noisy_set(backend), config)]
+    assert rates == pytest.approx([0, 0.01, 0.02, 0.02])
+
+
+def test_the_first_update_of_adam_is_as_long_as_the_rate():
+    """At its first step Adam moves every coordinate by the learning rate, whatever the gradient."""
+    record = run(toy_config(steps=1, learning_rate=0.001, warmup_steps=0), ToyBackend(rms=0.014))
+    moved = (record.trajectory[1]["clip_l"] - record.trajectory[0]["clip_l"]).abs()
+    scale = ToyBackend(rms=0.014).encoders["clip_l"].scale
+    torch.testing.assert_close(moved, torch.full_like(moved, 0.001 * scale), rtol=1e-2, atol=0)
+
+
+def test_a_clip_bounds_the_gradient_of_all_encoders_together(monkeypatch):
+    lengths = []
+    step = torch.optim.AdamW.step
+
+    def spy(self, *args):
+        rows = [tensor.grad for group in self.param_groups for tensor in group["params"]]
+        lengths.append(float(torch.cat([r.flatten() for r in rows]).norm()))
+        return step(self, *args)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", spy)
+    run(toy_config(), ToyBackend(widths=TWO_ENCODERS))
+    free = lengths.copy()
+    lengths.clear()
+    limit = sorted(free)[15]
+    run(toy_config(gradient_clip=limit), ToyBackend(widths=TWO_ENCODERS))
+    assert max(free) > 1.01 * limit
+    assert max(lengths) < 1.001 * limit
+
+
+# --- the shape of a run ------------------------------------------------------------------------------------------
+
+
+def test_a_step_is_told_before_the_first_and_after_every_update():
+    backend = ToyBackend()
+    steps = list(train(backend, noisy_set(backend), toy_config(steps=5)))
+    assert [step.index for step in steps] == [0, 1, 2, 3, 4, 5]
+    assert math.isnan(steps[0].loss)
+    record = steps[-1].record
+    assert record.losses == [step.loss for step in steps[1:]]
+    assert len(record.trajectory) == 6
+    assert record.stopped is None
+
+
+def test_the_trajectory_is_a_copy_of_every_state():
+    backend = ToyBackend()
+    seen = [s.record.embedding(s.index).vectors["clip_l"] for s in train(backend, noisy_set(backend), toy_config())]
+    record = run(toy_config())
+    assert all(torch.equal(a, b["clip_l"]) for a, b in zip(seen, record.trajectory, strict=True))
+    record.embedding(0).vectors["clip_l"] += 1
+    assert torch.equal(seen[0], record.trajectory[0]["clip_l"])
+
+
+def test_the_best_state_is_the_one_with_the_lowest_loss_on_the_fixed_set():
+    rows = [{"clip_l": torch.full((1, 2), float(i))} for i in range(4)]
+    record = TrainRecord("S*", rows, [1.0, 1.0, 1.0], {0: 3.0, 1: 2.0, 2: 1.0, 3: 2.0})
+    assert record.best_step == 2
+    assert float(record.embedding().vectors["clip_l"][0, 0]) == 2
+    assert float(record.embedding(3).vectors["clip_l"][0, 0]) == 3
+
+
+def test_a_look_that_gave_no_number_is_never_the_best():
+    rows = [{"clip_l": torch.zeros(1, 2)}] * 3
+    assert TrainRecord("S*", rows, [1.0, 1.0], {0: math.nan, 1: 5.0, 2: math.nan}).best_step == 1
+    assert TrainRecord("S*", rows, [1.0, 1.0], {0: math.nan}).best_step == 0
+
+
+def test_without_looks_the_last_state_is_the_best():
+    assert run(toy_config(steps=7, evaluate_every=0)).best_step == 7
+
+
+def test_a_caller_may_stop_at_any_step_and_keeps_everything():
+    backend = ToyBackend()
+    steps = train(backend, noisy_set(backend), toy_config())
+    step = next(step for step in steps if step.index == 3)
+    steps.close()
+    assert len(step.record.losses) == 3
+    assert step.record.embedding(3).num_vectors == 1
+
+
+def test_settings_that_do_not_fit_are_refused_before_any_work():
+    backend = ToyBackend()
+    with pytest.raises(ValueError, match="num_vectors is 9"):
+        next(train(backend, noisy_set(backend), toy_config(num_vectors=9)))
+    assert backend.denoised == 0
+
+
+def test_the_loop_is_a_generator_and_leaves_the_callers_modes_alone():
+    assert inspect.isgeneratorfunction(train)
+    backend = ToyBackend()
+    for _ in train(backend, noisy_set(backend), toy_config(steps=2)):
+        assert torch.is_grad_enabled()
+        assert not torch.is_inference_mode_enabled()
+
+
+def test_pictures_become_a_word_by_the_front_door():
+    backend = ToyBackend()
+    config = toy_config(what="custom", templates=ONE_TEMPLATE, initial_words="ball")
+    pictures = [torch.rand(3, 80, 100, generator=torch.Generator().manual_seed(i)) for i in range(3)]
+    dataset = encode_training_set(backend, pictures, config)
+    steps = list(train(backend, dataset, config))
+    word = steps[-1].record.embedding()
+    assert backend.nearest_words("clip_l", word.vectors["clip_l"][0], 3)[0][1] <= 1
+    assert word.num_vectors == 1
+
+
+# --- ends that come early ----------------------------------------------------------------------------------------
+
+
+def test_a_run_ends_when_the_fixed_loss_no_longer_falls():
+    backend = ToyBackend()
+    start = TokenEmbedding(hidden_word(backend))  # nothing left to learn
+    config = toy_config(steps=1000, learning_rate=0.01, schedule="constant")
+    record = run(config, backend, hidden_set, start)
+    assert record.stopped == f"The loss on the fixed evaluation set has not fallen since step {record.best_step}."
+    assert 100 <= len(record.losses) < 1000
+    assert len(record.losses) - record.best_step >= 8 * 10
+    config = replace(config, early_stop=False, steps=300)
+    everything = run(config, backend, hidden_set, start)
+    assert len(everything.losses) == 300
+    assert everything.stopped is None
+
+
+@pytest.mark.parametrize("evaluate_every", [0, 1])
+def test_a_loss_that_is_no_number_ends_the_run_with_the_last_good_vectors(evaluate_every):
+    looks = 2  # passes of the evaluation set in each look
+    breaks_at = 6 if evaluate_every == 0 else 6 + 6 * looks
+    backend = ToyBackend(breaks_at=breaks_at)
+    steps = list(train(backend, noisy_set(backend), toy_config(evaluate_every=evaluate_every)))
+    record = steps[-1].record
+    good = run(toy_config(steps=5, schedule="constant"))
+    assert record.stopped == "The loss became nan at step 6; the vectors from before are kept. Lower the learning rate."
+    assert [step.index for step in steps] == [0, 1, 2, 3, 4, 5, 5]
+    assert math.isnan(steps[-1].loss)
+    assert len(record.losses) == 5
+    assert len(record.trajectory) == len(good.trajectory) == 6
+    assert all(bool(state["clip_l"].isfinite().all()) for state in record.trajectory)
+    assert record.embedding().num_vectors == 1
+
+
+def test_a_model_that_never_gives_a_number_is_not_blamed_on_the_learning_rate():
+    record = run(toy_config(), ToyBackend(breaks_at=1))
+    assert record.stopped is not None
+    assert "at step 1" in record.stopped
+    assert "precision" in record.stopped
+    assert "learning rate" not in record.stopped
+    assert record.best_step == 0
+    assert record.embedding().num_vectors == 1
+
+
+def test_a_gradient_that_overflows_ends_the_run_too():
+    record = run(toy_config(evaluate_every=0), ToyBackend(loss_scale=1e38))
+    assert record.stopped is not None
+    assert "The gradient is not finite at step 1" in record.stopped
+    assert record.losses == []
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_a_gradient_that_is_exactly_zero_ends_the_run_with_the_cause(cut, monkeypatch):
+    """Also where the host cuts the graph, so that there is no gradient at all."""
+    backend = ToyBackend(deaf=not cut)
+    denoise = backend.denoise
+    if cut:
+        monkeypatch.setattr(backend, "denoise", lambda *given: denoise(*given).detach())
+    record = run(toy_config(), backend)
+    assert record.stopped is not None
+    assert "exactly zero" in record.stopped
+    assert "does not reach the model" in record.stopped
+    assert record.losses == []
+    assert len(record.trajectory) == 1

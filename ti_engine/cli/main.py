@@ -1,0 +1,58 @@
+"""Parsing, and what all commands share: an error that a user can cause is one sentence and exit code 2."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from . import generate, inspect, train
+
+PROGRAM = "textual-inversion"
+_DESCRIPTION = """\
+Learn a new word for a text-to-image model from 3 to 5 pictures, with the model frozen
+(Gal et al. 2022, "An Image is Worth One Word").
+"""
+_EXAMPLES = """\
+examples:
+  textual-inversion train cat1.jpg cat2.jpg cat3.jpg --model demo --output cat.safetensors
+  textual-inversion train cats/ --model ./stable-diffusion-v1-5 --initial-words cat --num-vectors 2
+  textual-inversion generate "a painting of S*" --model demo --embedding cat.safetensors --output pictures
+  textual-inversion inspect cat.safetensors --json
+
+exit codes: 0 done, 2 a sentence on stderr says what to change, 130 stopped with Ctrl-C (what was learned is saved)
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (--help lists the options)\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code."""
+    parser = _Parser(
+        prog=PROGRAM,
+        description=_DESCRIPTION,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for command in (train, generate, inspect):
+        command.add_parser(commands)
+    arguments = parser.parse_args(argv)
+    try:
+        return arguments.run(arguments)
+    except (ValueError, OSError) as error:
+        print(f"{PROGRAM}: {_sentence(error)}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"\n{PROGRAM}: stopped; nothing was written.", file=sys.stderr)
+        return 130
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename or 'the file'}: {error.strerror}."
+    return " ".join(str(error).split())

@@ -1,0 +1,52 @@
+"""--model, --config and --device, which several commands take."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..standalone import DiffusersBackend
+
+
+def add_model_flags(parser: argparse.ArgumentParser, required: bool = True) -> None:
+    group = parser.add_argument_group("model")
+    group.add_argument(
+        "--model",
+        required=required,
+        metavar="MODEL",
+        help="demo (the small model that comes with this program), a diffusers folder, or a checkpoint file of SD1",
+    )
+    group.add_argument(
+        "--config",
+        metavar="FOLDER",
+        help="for a checkpoint file: a diffusers folder with the settings and the tokenizer of its family",
+    )
+    group.add_argument("--device", help="cpu, cuda, mps, ...; by default the fastest that is there")
+
+
+def open_model(arguments: argparse.Namespace) -> DiffusersBackend:
+    """The model that the flags name. ValueError or OSError with a sentence if there is none."""
+    import torch
+
+    from ..standalone import load_model
+
+    device = arguments.device
+    if device is None:
+        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"There is no device {device!r} here; try --device cpu.") from error
+    _quieten_libraries()
+    return load_model(arguments.model, arguments.config, device)
+
+
+def _quieten_libraries() -> None:
+    """No progress bars and advice from diffusers and transformers between our own lines."""
+    for name in ("diffusers", "transformers"):
+        if importlib.util.find_spec(name) is not None:
+            logging = importlib.import_module(f"{name}.utils.logging")
+            logging.set_verbosity_error()
+            logging.disable_progress_bar()

@@ -1,0 +1,201 @@
+"""`textual-inversion train`: pictures to an embedding file."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..config import PRESETS, TrainConfig, setting_limits
+from .captions import captions_for, picture_files
+from .model_flags import add_model_flags, open_model
+
+if TYPE_CHECKING:
+    from ..backend import Backend
+    from ..dataset import TrainingSet
+    from ..embedding import TokenEmbedding
+    from ..train import TrainRecord
+
+_NOT_HERE = ("preview_every",)  # settings for callers that show pictures while they train
+
+
+def add_parser(commands: Any) -> None:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "train", help="learn a word from pictures", description="Learn a word from pictures and write it to a file."
+    )
+    parser.add_argument("pictures", nargs="+", metavar="PICTURES", help="3 to 5 pictures of one thing, or folders")
+    parser.add_argument("--output", default="word.safetensors", metavar="FILE", help="[word.safetensors]")
+    parser.add_argument("--overwrite", action="store_true", help="replace the output file if there is one")
+    parser.add_argument(
+        "--captions",
+        metavar="FILE",
+        help="text file with a caption for each picture, a line each, in their order; an empty line: the templates. "
+        "Without it a .txt of the same name beside a picture is its caption",
+    )
+    parser.add_argument("--init-from", metavar="FILE", help="start from the vectors of this embedding file")
+    parser.add_argument("--json", action="store_true", help="print the result as one JSON object on stdout")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    add_model_flags(parser)
+    settings = parser.add_argument_group("settings", "defaults in brackets; a preset changes several at once")
+    settings.add_argument("--preset", choices=sorted(PRESETS), default="default", help="[default]")
+    for name in _setting_names():
+        _add_setting(settings, name)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    given = {name: getattr(arguments, name) for name in _setting_names() if hasattr(arguments, name)}
+    config = TrainConfig.preset(arguments.preset, **given)  # checked before anything slow happens
+    output = Path(arguments.output)
+    if output.suffix.lower() != ".safetensors":
+        raise ValueError(f"--output {output.name} must end in .safetensors.")
+    if output.exists() and not arguments.overwrite:
+        raise ValueError(f"{output.name} exists already; choose another --output or add --overwrite.")
+    from ..dataset import encode_training_set
+    from ..files import load_embedding
+    from ..pictures import load_picture
+
+    files = picture_files(arguments.pictures)
+    captions = captions_for(files, arguments.captions)
+    pictures = [load_picture(file) for file in files]
+    backend = open_model(arguments)
+    if "resolution" not in {**PRESETS[arguments.preset], **given}:
+        config = replace(config, resolution=backend.resolution)
+    start = None
+    if arguments.init_from:
+        start = load_embedding(arguments.init_from, {info.width: key for key, info in backend.encoders.items()})
+        if "num_vectors" not in given:
+            config = replace(config, num_vectors=start.num_vectors)
+    _say(f"{backend.description}; {len(files)} pictures at {config.resolution} px")
+    dataset = encode_training_set(backend, pictures, config, captions)
+    result = learn(backend, dataset, config, start, arguments.quiet)
+    return _finish(result, backend.name, backend.weights_hash, config, len(files), output, arguments)
+
+
+@dataclass(frozen=True)
+class Result:
+    """record: None if not even step 0 was reached. interrupted: by Ctrl-C."""
+
+    record: TrainRecord | None
+    interrupted: bool
+    seconds: float
+
+
+def learn(
+    backend: Backend,
+    dataset: TrainingSet,
+    config: TrainConfig,
+    start: TokenEmbedding | None = None,
+    quiet: bool = False,
+) -> Result:
+    """Train with a progress bar on stderr. Ctrl-C ends it and keeps what was learned."""
+    from tqdm import tqdm
+
+    from ..train import train
+
+    record, began = None, time.monotonic()
+    bar = tqdm(total=config.steps, disable=quiet, unit="step", file=sys.stderr)
+    try:
+        with bar:
+            for step in train(backend, dataset, config, start):
+                record = step.record
+                bar.update(step.index - bar.n)
+                if math.isfinite(step.loss):
+                    bar.set_postfix(loss=f"{step.loss:.4f}", best=record.best_step, refresh=False)
+    except KeyboardInterrupt:
+        return Result(record, True, time.monotonic() - began)
+    return Result(record, False, time.monotonic() - began)
+
+
+def _finish(
+    result: Result,
+    model_name: str,
+    model_hash: str | None,
+    config: TrainConfig,
+    num_pictures: int,
+    output: Path,
+    arguments: argparse.Namespace,
+) -> int:
+    from ..files import training_metadata
+
+    record = result.record
+    steps = 0 if record is None else len(record.trajectory) - 1
+    if record is None or not steps:
+        if result.interrupted:
+            raise KeyboardInterrupt
+        raise ValueError((record and record.stopped) or "Nothing was learned.")
+    if record.stopped:
+        _say(record.stopped)
+    metadata = training_metadata(config, record, model_name, model_hash, num_pictures)
+    file = _save(replace(record.embedding(), metadata=metadata), output, arguments.overwrite)
+    if result.interrupted:
+        _say(f"Stopped after {steps} of {config.steps} steps; what was learned is saved.")
+    summary = {
+        "file": str(file),
+        "steps": steps,
+        "best_step": record.best_step,
+        "evaluation_loss": {"start": record.evaluations.get(0), "best": record.evaluations.get(record.best_step)},
+        "seconds": round(result.seconds, 2),
+        "interrupted": result.interrupted,
+        "stopped": record.stopped,
+        "settings": config.to_dict(),
+        "model": {"name": model_name, "sha256": model_hash},
+    }
+    if arguments.json:
+        print(json.dumps(summary))
+    else:
+        print(
+            f"{config.placeholder} learned in {steps} steps, {result.seconds:.0f} s (best: {record.best_step}): {file}"
+        )
+    return 130 if result.interrupted else 0
+
+
+def _save(embedding: TokenEmbedding, output: Path, overwrite: bool) -> Path:
+    """Writes the file, and where the disk refuses saves it elsewhere rather than losing it; returns where it is."""
+    from ..files import save_embedding
+
+    try:
+        save_embedding(embedding, output, overwrite)
+        return output
+    except (OSError, ValueError) as error:
+        rescue = Path(tempfile.mkdtemp(prefix="textual-inversion-")) / output.name
+        save_embedding(embedding, rescue)
+        raise OSError(f"{error} What was learned is in {rescue} instead.") from error
+
+
+def _setting_names() -> list[str]:
+    return [setting.name for setting in fields(TrainConfig) if setting.name not in _NOT_HERE]
+
+
+def _add_setting(group: Any, name: str) -> None:
+    limits, default = setting_limits(name), getattr(TrainConfig, name)
+    options: dict[str, Any] = {"dest": name, "default": argparse.SUPPRESS}
+    text = limits["help"].replace("%", "%%")
+    if isinstance(default, bool):
+        options["action"] = argparse.BooleanOptionalAction
+    elif isinstance(default, tuple):
+        options |= {"action": "append", "metavar": "TEXT"}
+        text += " Once for each"
+    elif limits["choices"]:
+        options["choices"] = limits["choices"]
+    else:
+        options |= {"type": type(default), "metavar": {int: "N", float: "X"}.get(type(default), "TEXT")}
+    shown = (
+        "the model's own"
+        if name == "resolution"
+        else ("on" if default else "off")
+        if isinstance(default, bool)
+        else default
+    )
+    options["help"] = f"{text} [{shown}]" if shown not in ("", ()) else text
+    group.add_argument("--" + name.replace("_", "-"), **options)
+
+
+def _say(sentence: str) -> None:
+    print(sentence, file=sys.stderr)
