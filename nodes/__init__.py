@@ -1,0 +1,28 @@
+"""What the user sees: one file a subject, thin; `host/` alone touches ComfyUI's inner parts."""
+
+from __future__ import annotations
+
+import logging
+
+from comfy_api.latest import ComfyExtension, io
+
+from .demo_model import LoadDemoModel
+from .embedding_file import LoadEmbedding, SaveEmbedding
+from .encode_prompt import EncodePrompt
+from .train import Train
+
+NODES: list[type[io.ComfyNode]] = [Train, LoadEmbedding, EncodePrompt, SaveEmbedding, LoadDemoModel]
+
+
+class TextualInversionExtension(ComfyExtension):
+    """The list of nodes that the host asks for."""
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        for node in NODES:
+            try:
+                node.define_schema()
+            except Exception:
+                # The host would print one line without the place of the error and skip the nodes after it.
+                logging.exception("The node %s of Textual Inversion could not be defined", node.__name__)
+                raise
+        return NODES

@@ -1,0 +1,60 @@
+"""Encode Prompt with S*: a prompt in which learned words mean what was learned."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..ti_engine import TokenEmbedding
+from .host.words import encode_prompt
+from .schema import CATEGORY, TIEmbedding, supported
+
+
+class EncodePrompt(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        more = "Another word for the same text; its placeholder has to be a different one."
+        return supported(
+            io.Schema,
+            node_id="TI_EncodePrompt",
+            display_name="Encode Prompt with S*",
+            category=CATEGORY,
+            description="CLIP Text Encode that also understands learned words: write S* (or whatever the embedding's "
+            "placeholder is) in the text. Weights such as (S*:1.2), commas and repeated use work as always.",
+            search_aliases=["textual inversion", "embedding", "clip text encode", "S*"],
+            inputs=[
+                io.Clip.Input("clip", tooltip="The text encoder of the model that the embedding was trained on."),
+                supported(
+                    io.String.Input,
+                    "text",
+                    default="a photo of S*",
+                    multiline=True,
+                    dynamic_prompts=False,
+                    tooltip="The prompt, with the placeholder where the learned word belongs.",
+                ),
+                TIEmbedding.Input(
+                    "embedding",
+                    optional=True,
+                    tooltip="The learned word. Without one this node does exactly what CLIP Text Encode does.",
+                ),
+                TIEmbedding.Input("embedding_2", optional=True, tooltip=more),
+                TIEmbedding.Input("embedding_3", optional=True, tooltip=more),
+            ],
+            outputs=[
+                io.Conditioning.Output(display_name="conditioning", tooltip="For a sampler, as from CLIP Text Encode."),
+                io.String.Output(display_name="report", tooltip="Which words were applied, and at which tokens."),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        clip: Any,
+        text: str,
+        embedding: TokenEmbedding | None = None,
+        embedding_2: TokenEmbedding | None = None,
+        embedding_3: TokenEmbedding | None = None,
+    ) -> io.NodeOutput:
+        connected = [e for e in (embedding, embedding_2, embedding_3) if e is not None]
+        return io.NodeOutput(*encode_prompt(clip, text, connected))

@@ -1,0 +1,1 @@
+"""The only part that touches ComfyUI's inner modules. Each file holds one subject; the nodes import from them."""

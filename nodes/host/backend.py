@@ -1,0 +1,111 @@
+"""HostBackend: what the engine asks for, over the MODEL, CLIP and VAE that the graph has loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import comfy.model_management as memory
+import torch
+from torch import Tensor
+
+from ...ti_engine import EncoderInfo, NoiseSchedule, TokenEmbedding
+from .borrow import Loan
+from .caption_encoding import EncodedBatch, encode_captions
+from .denoiser import denoise
+from .family import check_trainable, noise_schedule
+from .picture import sample_picture
+from .vocabulary import Vocabulary
+
+_ACTIVATIONS = 8  # training keeps the activations that sampling frees; times the host's own estimate for sampling
+
+
+class HostBackend:
+    """The host's models as ti_engine.Backend. Raises ValueError for models that cannot be trained or do not match.
+
+    Encode the pictures first; then everything else inside of `with backend.lent(...)`.
+    """
+
+    loss_scale: float
+
+    def __init__(self, model: Any, clip: Any, vae: Any) -> None:
+        self._encoder = check_trainable(model, clip, vae)
+        self._patcher, self._clip = _without_dynamic_loading(model), _clip_without_dynamic_loading(clip)
+        self._vae = vae
+        self._loan: Loan | None = None
+        base = self._patcher.model
+        self.vocabulary = Vocabulary(self._encoder.tokenizer, self._encoder.network)
+        self.schedule: NoiseSchedule = noise_schedule(self._patcher.get_model_object("model_sampling"))
+        self.encoders: Mapping[str, EncoderInfo] = {self._encoder.key: self.vocabulary.info()}
+        self.device: torch.device = self._patcher.load_device
+        dtype = base.manual_cast_dtype or base.get_dtype()
+        # Unscaled, float16 gradients of the text are all zero.
+        self.loss_scale = 4096.0 if dtype == torch.float16 else 1.0
+        precision = str(dtype).removeprefix("torch.")
+        self.description = (
+            f"{type(base.model_config).__name__}, {self.schedule.prediction}, {precision} on {self.device}"
+        )
+
+    def lent(self, batch_size: int, resolution: int) -> Loan:
+        """The context in which training runs: models on their devices, weights usable by autograd."""
+        shape = [batch_size, 4, resolution // 8, resolution // 8]
+        need = self._patcher.model.memory_required(shape) * _ACTIVATIONS
+        self._loan = Loan([self._patcher, self._clip.patcher], need)
+        return self._loan
+
+    def ignored(self) -> list[str]:
+        """What is attached to the model and takes part in sampling but not in training, as sentences."""
+        options = self._patcher.model_options
+        names = {
+            "model_function_wrapper",
+            "sampler_cfg_function",
+            "sampler_pre_cfg_function",
+            "sampler_post_cfg_function",
+        }
+        return [f"The model carries {name}, which training does not call." for name in sorted(names & options.keys())]
+
+    def word_vectors(self, words: str) -> dict[str, Tensor]:
+        return {self._encoder.key: self.vocabulary.vectors(words)}
+
+    def nearest_words(self, key: str, vector: Tensor, count: int) -> list[tuple[str, float]]:
+        return self.vocabulary.nearest(vector, count)
+
+    @torch.no_grad()
+    def encode_pictures(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        with self._originals_back():
+            # One at a time: some autoencoders take a batch for the frames of a film.
+            raw = [self._vae.encode(p[None].movedim(1, -1)) for p in pictures]
+        mean = self._patcher.model.process_latent_in(torch.cat(raw).float().cpu())
+        return mean, torch.zeros_like(mean)  # the host gives the mode of the posterior and not its width
+
+    def encode(
+        self, captions: Sequence[str], placeholder: str, vectors: Mapping[str, Tensor], differentiable: bool
+    ) -> EncodedBatch:
+        return encode_captions(self._clip, captions, placeholder, vectors, differentiable)
+
+    def denoise(self, noisy: Tensor, sigma: Tensor, cond: Any) -> Tensor:
+        memory.throw_exception_if_processing_interrupted()
+        return denoise(self._patcher, noisy, sigma, cond.rows())
+
+    def sample(
+        self, prompt: str, embedding: TokenEmbedding | None, seed: int, resolution: int, steps: int = 20
+    ) -> Tensor:
+        with self._originals_back():
+            return sample_picture(self._patcher, self._clip, self._vae, prompt, embedding, seed, resolution, steps)
+
+    def _originals_back(self) -> AbstractContextManager[None]:
+        return self._loan.paused() if self._loan is not None and self._loan.is_open else nullcontext()
+
+
+def _without_dynamic_loading(patcher: Any) -> Any:
+    """Newer hosts fault weights in for each operation, and may evict them before the backward pass reads them."""
+    return patcher.get_non_dynamic_delegate() if getattr(patcher, "is_dynamic", bool)() else patcher
+
+
+def _clip_without_dynamic_loading(clip: Any) -> Any:
+    if not getattr(clip.patcher, "is_dynamic", bool)():
+        return clip
+    plain = clip.clone(disable_dynamic=True)
+    plain.cond_stage_model = plain.patcher.model  # clone() leaves it at the dynamic module
+    return plain

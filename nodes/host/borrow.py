@@ -1,0 +1,123 @@
+"""Borrow the host's weights for autograd and give them back: never copied, never patched.
+
+Nodes run in inference mode, and so did the loader: parameters and buffers are inference tensors, which autograd cannot
+save for backward. For the time of a loan each is replaced by a frozen parameter on the same storage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import comfy.model_management as memory
+import torch
+from comfy.sd1_clip import SDClipModel
+from torch import Tensor, nn
+
+_CLIP_OPTIONS = ("layer", "layer_idx", "return_projected_pooled", "execution_device")  # set by every encoding
+
+
+class _Swap(NamedTuple):
+    owner: dict[str, Any]
+    name: str
+    original: Tensor
+    plain: Tensor
+
+
+class Loan:
+    """The models of `patchers`, wholly on their devices and usable by autograd while the `with` lasts.
+
+    memory_required: bytes to keep free beside the weights. After the `with`, however it ends, every parameter, buffer
+    and option is the very object that it was.
+    """
+
+    def __init__(self, patchers: Sequence[Any], memory_required: float) -> None:
+        self._patchers = list(patchers)
+        self._memory_required = memory_required
+        self._swaps: list[_Swap] = []
+        self._options: list[tuple[SDClipModel, dict[str, Any]]] = []
+        self._was_training: bool | None = None
+
+    def __enter__(self) -> Loan:
+        self._take()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._give_back()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether anything is borrowed now."""
+        return bool(self._swaps or self._options)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """The originals are back while this lasts, so that the host may sample, load and unload as it likes."""
+        self._give_back()
+        yield  # after an error the originals stay where they belong
+        self._take()
+
+    def _take(self) -> None:
+        with torch.inference_mode():  # as the host itself would load
+            memory.load_models_gpu(self._patchers, memory_required=int(self._memory_required), force_full_load=True)
+        for patcher in self._patchers:
+            _check_fully_loaded(patcher)
+        try:
+            for patcher in self._patchers:
+                self._options += _clip_options(patcher.model)
+                _swap_inference_tensors(patcher.model, self._swaps)
+            # Newer hosts replace kernels without a backward while this is set; older ones ignore it.
+            self._was_training = getattr(memory, "in_training", None)
+            if self._was_training is not None:
+                memory.in_training = True  # pyright: ignore[reportAttributeAccessIssue]
+        except BaseException:
+            self._give_back()
+            raise
+
+    def _give_back(self) -> None:
+        for swap in self._swaps:
+            # Only where nobody replaced it meanwhile: blind restoring would leave a LoRA's weights in the model.
+            if swap.owner.get(swap.name) is swap.plain:
+                swap.owner[swap.name] = swap.original
+        self._swaps.clear()
+        for encoder, options in self._options:
+            vars(encoder).update(options)
+        self._options.clear()
+        if self._was_training is not None:
+            memory.in_training = self._was_training  # pyright: ignore[reportAttributeAccessIssue]
+            self._was_training = None
+
+
+def _swap_inference_tensors(root: nn.Module, swaps: list[_Swap]) -> None:
+    for module in root.modules():
+        for owner, is_parameter in ((module._parameters, True), (module._buffers, False)):
+            for name, tensor in owner.items():
+                if tensor is None or not (tensor.is_inference() or tensor.requires_grad):
+                    continue
+                plain = _plain(tensor)
+                swaps.append(
+                    _Swap(owner, name, tensor, nn.Parameter(plain, requires_grad=False) if is_parameter else plain)
+                )
+    for swap in swaps:
+        swap.owner[swap.name] = swap.plain
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    """The same storage without the inference-mode mark."""
+    empty = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
+    return empty.set_(tensor.untyped_storage(), tensor.storage_offset(), tensor.size(), tensor.stride())
+
+
+def _clip_options(root: nn.Module) -> list[tuple[SDClipModel, dict[str, Any]]]:
+    encoders = [m for m in root.modules() if isinstance(m, SDClipModel)]
+    return [(m, {name: vars(m)[name] for name in _CLIP_OPTIONS if name in vars(m)}) for m in encoders]
+
+
+def _check_fully_loaded(patcher: Any) -> None:
+    if patcher.load_device.type != "cpu" and patcher.loaded_size() < patcher.model_size():
+        # Off-loaded layers share one buffer on newer hosts: gradients would be wrong without a word.
+        raise ValueError(
+            f"{type(patcher.model).__name__} does not fit into the memory of {patcher.load_device} as a whole, which "
+            "training needs. Lower batch_size or resolution, or close what else uses the device."
+        )

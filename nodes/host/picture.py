@@ -1,0 +1,41 @@
+"""Pictures drawn by the host's own sampler, for previews."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import comfy.sample
+import torch
+from torch import Tensor
+
+from ...ti_engine import TokenEmbedding
+from .prompt import tokenize
+
+GUIDANCE_ATTRIBUTE = "textual_inversion_guidance"  # on a model that knows its own; the demo model does
+_GUIDANCE = 7.0
+
+
+def sample_picture(
+    patcher: Any,
+    clip: Any,
+    vae: Any,
+    prompt: str,
+    embedding: TokenEmbedding | None,
+    seed: int,
+    resolution: int,
+    steps: int,
+) -> Tensor:
+    """A picture [3, H, W] in 0..1 on the CPU. The host's weights have to be its own again (borrow.Loan.paused)."""
+    words = {} if embedding is None else {embedding.placeholder: embedding.vectors}
+    guidance = getattr(patcher.model, GUIDANCE_ATTRIBUTE, _GUIDANCE)
+    cuda = [patcher.load_device] if patcher.load_device.type == "cuda" else []
+    with torch.inference_mode(), torch.random.fork_rng(devices=cuda):  # samplers may seed the global generator
+        positive = clip.encode_from_tokens_scheduled(tokenize(clip, prompt, words))
+        negative = clip.encode_from_tokens_scheduled(clip.tokenize(""))
+        noise = torch.randn(1, 4, resolution // 8, resolution // 8, generator=torch.Generator().manual_seed(seed))
+        latent = comfy.sample.sample(
+            patcher, noise, steps, guidance, "euler", "normal", positive, negative, torch.zeros_like(noise),
+            disable_pbar=True, seed=seed,
+        )  # fmt: skip
+        picture = vae.decode(latent)[0]
+    return picture[..., :3].movedim(-1, 0).float().cpu().clamp(0, 1).clone()

@@ -1,0 +1,83 @@
+"""The words that the frozen text encoder knows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from comfy.sd1_clip import SDClipModel, SDTokenizer
+from torch import Tensor
+from torch.nn import functional as F
+
+from ...ti_engine import EncoderInfo
+from ...ti_engine.demo.tokenizer import UNKNOWN
+
+_ROWS = 8192  # of the vocabulary at a time, so that no second copy of it is made
+
+
+class Vocabulary:
+    """Token vectors by word and words by vector, read through the encoder's own embedding layer."""
+
+    def __init__(self, tokenizer: SDTokenizer, network: SDClipModel) -> None:
+        self._tokenizer = tokenizer
+        self._layer: Any = network.transformer.get_input_embeddings()
+
+    @torch.no_grad()
+    def info(self) -> EncoderInfo:
+        """Width, room and scale of the vocabulary."""
+        square, norm, count, width = 0.0, 0.0, 0, 0
+        for rows in self._chunks():
+            square += float(rows.double().square().sum())
+            norm += float(rows.norm(dim=1).double().sum())
+            count, width = count + len(rows), rows.shape[1]
+        room = self._tokenizer.max_length - 2  # start and end token
+        return EncoderInfo(width, room, (square / (count * width)) ** 0.5, norm / count)
+
+    def token_ids(self, words: str) -> list[int]:
+        """The tokens of `words`. ValueError with the word that the vocabulary does not hold."""
+        unknown = [word for word in words.split() if not self._known_ids(word)]
+        if unknown:
+            raise ValueError(
+                f"initial_words: the text encoder does not know {', '.join(map(repr, unknown))}; "
+                "choose other words, or leave initial_words empty to start at random."
+            )
+        return self._ids(words)
+
+    @torch.no_grad()
+    def vectors(self, words: str) -> Tensor:
+        """The vectors [tokens, width] of the tokens of `words`, in float32 on the CPU."""
+        return self._rows(torch.tensor(self.token_ids(words)))
+
+    def is_word(self, text: str) -> bool:
+        """Whether `text` is one token that the encoder has learned a meaning for."""
+        return len(self._known_ids(text)) == 1 and text.isalpha()
+
+    @torch.no_grad()
+    def nearest(self, vector: Tensor, count: int) -> list[tuple[str, float]]:
+        """The `count` tokens that point most in the direction of `vector` [width], with the cosine."""
+        cosines = torch.cat([F.cosine_similarity(rows, vector.float().cpu()[None]) for rows in self._chunks()])
+        best = cosines.topk(min(count, len(cosines)))
+        words = self._tokenizer.inv_vocab
+        return [
+            (str(words.get(int(i), f"token {int(i)}")).removesuffix("</w>"), float(c))
+            for c, i in zip(best.values, best.indices, strict=True)
+        ]
+
+    def _known_ids(self, word: str) -> list[int]:
+        ids = self._ids(word)
+        vocabulary = self._tokenizer.inv_vocab
+        strange = {i for i in ids if vocabulary.get(i) == UNKNOWN} | {self._tokenizer.end_token}
+        return [] if strange & set(ids) else ids
+
+    def _ids(self, text: str) -> list[int]:
+        return self._tokenizer.tokenizer(text)["input_ids"][self._tokenizer.tokens_start : -1]
+
+    def _chunks(self) -> Iterator[Tensor]:
+        size = self._layer.weight.shape[0]
+        return (self._rows(ids) for ids in torch.arange(size).split(_ROWS))
+
+    def _rows(self, ids: Tensor) -> Tensor:
+        # Through the layer and not from its weight: newer hosts scale inside of it.
+        ids = ids.to(self._layer.weight.device)
+        return self._layer(ids, out_dtype=torch.float32).detach().cpu().clone()

@@ -1,0 +1,155 @@
+"""Train Textual Inversion: from the models in the graph and a few pictures to a word."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+from comfy_api.latest import io, ui
+from torch import Tensor
+
+from ..ti_engine import TokenEmbedding, TrainConfig, TrainRecord, encode_training_set, train
+from ..ti_engine.files import training_metadata
+from .host.backend import HostBackend
+from .host.progress import RunProgress
+from .loss_plot import loss_plot
+from .schema import CATEGORY, TIEmbedding, setting, supported
+from .train_report import train_report
+from .training_input import contact_sheet, own_captions_and_templates, split_captions, split_pictures
+
+_PREVIEW_PROMPTS = {"object": "a photo of {}", "style": "a painting in the style of {}", "custom": "a photo of {}"}
+
+
+class Train(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return supported(
+            io.Schema,
+            node_id="TI_Train",
+            display_name="Train Textual Inversion",
+            category=CATEGORY,
+            description="Learns a new word from 3 to 5 pictures of one thing or style, with the loaded model. That "
+            "model itself is not changed. Use the word with Encode Prompt with S*, and keep it with Save Embedding.",
+            search_aliases=["textual inversion", "train embedding", "learn concept", "personalization", "S*"],
+            is_input_list=True,
+            inputs=[
+                io.Model.Input("model", tooltip="The model to learn the word for; it stays as it is."),
+                io.Clip.Input("clip", tooltip="The text encoder of the same checkpoint; it stays as it is."),
+                io.Vae.Input("vae", tooltip="The autoencoder of the same checkpoint."),
+                io.Image.Input("images", tooltip="3 to 5 pictures of the thing or style. They may differ in size."),
+                setting("steps"),
+                setting("learning_rate", step=0.0001, round=False),
+                setting("batch_size"),
+                setting("num_vectors"),
+                setting("initial_words"),
+                setting("placeholder"),
+                setting("what"),
+                setting("seed", control_after_generate=False),
+                setting("resolution", step=8),
+                setting("preview_every"),
+                supported(
+                    io.String.Input,
+                    "captions",
+                    optional=True,
+                    force_input=True,
+                    tooltip="One line for each picture with the placeholder in it. For what = custom any number of "
+                    "lines to draw from.",
+                ),
+            ],
+            outputs=[
+                TIEmbedding.Output(display_name="embedding", tooltip="The learned word, at its best step."),
+                io.Image.Output(display_name="loss_plot", tooltip="The loss over the steps, as a picture."),
+                io.Image.Output(
+                    display_name="samples", tooltip="The preview pictures in order; the first is from before training."
+                ),
+                io.String.Output(display_name="report", tooltip="What was learned, how well, and any warnings."),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: list[Any],
+        clip: list[Any],
+        vae: list[Any],
+        images: list[Tensor],
+        steps: list[int],
+        learning_rate: list[float],
+        batch_size: list[int],
+        num_vectors: list[int],
+        initial_words: list[str],
+        placeholder: list[str],
+        what: list[str],
+        seed: list[int],
+        resolution: list[int],
+        preview_every: list[int],
+        captions: list[str] | None = None,
+    ) -> io.NodeOutput:
+        started = time.monotonic()
+        with torch.inference_mode(False):  # the host runs nodes without autograd
+            pictures = split_pictures(images)
+            own_captions, templates = own_captions_and_templates(split_captions(captions), what[0], len(pictures))
+            config = TrainConfig(
+                steps=steps[0],
+                learning_rate=learning_rate[0],
+                batch_size=batch_size[0],
+                num_vectors=num_vectors[0],
+                initial_words=initial_words[0],
+                placeholder=placeholder[0],
+                what=what[0],
+                templates=templates,
+                seed=seed[0],
+                resolution=resolution[0],
+                preview_every=preview_every[0],
+            )
+            backend = HostBackend(model[0], clip[0], vae[0])
+            record, samples = _learn(backend, config, pictures, own_captions)
+            report = train_report(
+                backend, config, record, time.monotonic() - started, _warnings(backend, config, len(pictures))
+            )
+            word = record.embedding()
+            metadata = training_metadata(config, record, backend.description, None, len(pictures))
+            embedding = TokenEmbedding(word.vectors, word.placeholder, metadata)
+        return io.NodeOutput(embedding, loss_plot(record), samples, report, ui=ui.PreviewImage(contact_sheet(samples)))
+
+
+def _learn(
+    backend: HostBackend, config: TrainConfig, pictures: list[Tensor], own_captions: list[str | None]
+) -> tuple[TrainRecord, Tensor]:
+    """The whole run; what the person sees of it happens in the body of the loop. Samples are [N, H, W, 3]."""
+    progress = RunProgress(config.steps)
+    progress.phase(f"encoding {len(pictures)} pictures")
+    dataset = encode_training_set(backend, pictures, config, own_captions)
+    prompt = _PREVIEW_PROMPTS[config.what].format(config.placeholder)
+    samples: dict[int, Tensor] = {}
+    record = TrainRecord(config.placeholder)
+
+    def preview(step: int) -> None:
+        progress.phase(f"preview at step {step}")
+        samples[step] = backend.sample(prompt, record.embedding(step), config.seed, config.resolution)
+        progress.picture(samples[step], step)
+
+    progress.phase("loading the models")
+    with backend.lent(config.batch_size, config.resolution):
+        for step in train(backend, dataset, config):
+            record = step.record
+            progress.step(step)
+            if config.preview_every and step.index % config.preview_every == 0:
+                preview(step.index)
+        if record.best_step not in samples:
+            preview(record.best_step)
+        progress.finish(record)
+    return record, torch.stack(list(samples.values())).movedim(1, -1)
+
+
+def _warnings(backend: HostBackend, config: TrainConfig, num_pictures: int) -> list[str]:
+    warnings = backend.ignored()
+    if num_pictures == 1:
+        warnings.append("There was only one picture, so its background and pose became part of the word; use 3 to 5.")
+    if backend.vocabulary.is_word(config.placeholder):
+        warnings.append(
+            f"{config.placeholder} is a word that the model knows; in prompts for Encode Prompt with S* it now means "
+            "the learned thing only. Something like S* avoids mix-ups."
+        )
+    return warnings

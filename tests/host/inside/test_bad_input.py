@@ -1,0 +1,88 @@
+"""Everything that cannot work is one clear sentence with the cure, and nothing is left on loan."""
+
+from __future__ import annotations
+
+import math
+
+import comfy.supported_models
+import pytest
+import torch
+from in_host import plugin
+
+
+def picture(height, width, value=0.5):
+    return torch.full((1, height, width, 3), value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (dict(images=[]), "no picture to learn from; give 3 to 5"),
+        (dict(images=[picture(1, 1)]), "1 x 1 pixels"),
+        (dict(images=[picture(16, 20000)]), "20000 x 16 pixels"),
+        (dict(images=[picture(64, 64, math.nan)]), "NaN or infinite pixels"),
+        (dict(placeholder=[""]), "placeholder is empty"),
+        (dict(placeholder=["a,b"]), "contains ,"),
+        (dict(placeholder=["a:b"]), "contains :"),
+        (dict(initial_words=["circle xyzzy"]), "does not know 'xyzzy'"),
+        (dict(num_vectors=[31]), "num_vectors is 31.*30"),
+        (dict(steps=[0]), "steps must be"),
+        (dict(learning_rate=[0.0]), "learning_rate must be"),
+        (dict(learning_rate=[-1.0]), "learning_rate must be"),
+        (dict(learning_rate=[math.nan]), "learning_rate must be"),
+        (dict(resolution=[100]), "multiple of 8"),
+        (dict(captions=["a photo\nanother"]), "does not contain 'S\\*'"),
+        (dict(captions=["S* a\nS* b\nS* c"]), "3 captions for 2 pictures"),
+        (dict(what=["custom"]), "custom needs templates"),
+        (dict(vae=[None]), "gave no VAE"),
+        (dict(clip=[None]), "gave no CLIP"),
+        (dict(model=[None]), "gave no MODEL"),
+    ],
+)
+def test_one_sentence(train, changes, sentence):
+    with pytest.raises(ValueError, match=sentence) as caught:
+        train(**changes)
+    assert len(str(caught.value)) < 400 and "\n" not in str(caught.value)
+
+
+def test_a_model_and_a_clip_that_do_not_belong_together(models, train):
+    models.model.model.model_config.unet_config["context_dim"] = 768
+    with pytest.raises(ValueError, match=r"MODEL and CLIP do not belong together.*768.*128"):
+        train()
+
+
+def test_another_family_is_named(models, train, monkeypatch):
+    config = comfy.supported_models.SDXL.__new__(comfy.supported_models.SDXL)
+    config.unet_config = dict(in_channels=4, adm_in_channels=2816, context_dim=2048)
+    monkeypatch.setattr(models.model.model, "model_config", config)
+    with pytest.raises(ValueError, match=r"Stable Diffusion 1.*this MODEL is a SDXL"):
+        train()
+
+
+def test_an_inpainting_unet_is_named(models, train):
+    models.model.model.model_config.unet_config["in_channels"] = 9
+    with pytest.raises(ValueError, match="9 input channels"):
+        train()
+
+
+@pytest.mark.parametrize(
+    ("changes", "warning"),
+    [
+        (dict(placeholder=["circle"]), "Warning: circle is a word that the model knows"),
+        (dict(images=[picture(64, 64)]), "Warning: There was only one picture"),
+    ],
+)
+def test_what_works_but_is_unwise_is_said(train, changes, warning):
+    assert warning in train(steps=[1], **changes)[3]
+
+
+def test_captions_are_used(train):
+    plain = train()[0].vectors["clip_l"]
+    captions = train(captions=["a red S*", "a blue S*"])[0].vectors["clip_l"]
+    templates = train(captions=["a red {}\na blue [name]\nthe S*"], what=["custom"])[0].vectors["clip_l"]
+    assert not torch.equal(plain, captions) and not torch.equal(captions, templates)
+
+
+def test_missing_weights_are_one_sentence(tmp_path):
+    with pytest.raises(ValueError, match="are missing; install"):
+        plugin("nodes.host.demo").load_demo_models(tmp_path / "none.safetensors")

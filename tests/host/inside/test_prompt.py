@@ -1,0 +1,129 @@
+"""Encode Prompt with S* means exactly what the host's own CLIP Text Encode means."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import comfy.sd
+import pytest
+import torch
+from comfy.sd1_clip import SD1ClipModel, SD1Tokenizer, SDClipModel
+from comfy.supported_models_base import ClipTarget
+from in_host import plugin
+
+import nodes as host_nodes
+
+TEXTS = [
+    ("a photo of S*", "a photo of embedding:{}"),
+    ("a photo of (S*:1.2)", "a photo of (embedding:{}:1.2)"),
+    ("S*, a red thing", "embedding:{}, a red thing"),
+    ("S* beside S* in (the (S*:0.7) style)", "embedding:{} beside embedding:{} in (the (embedding:{}:0.7) style)"),
+    ("two words\nS* here", "two words\nembedding:{} here"),
+    ("S* " + "thing " * 80, "embedding:{} " + "thing " * 80),
+    ("thing " * 70 + "S* end", "thing " * 70 + "embedding:{} end"),
+]
+
+
+class _SmallEncoder(SDClipModel):
+    def __init__(self, device="cpu", dtype=None, model_options=None, **_):
+        config = dict(
+            hidden_size=768, num_hidden_layers=1, num_attention_heads=12, intermediate_size=64, hidden_act="quick_gelu",
+            max_position_embeddings=77, eos_token_id=49407,
+        )  # fmt: skip
+        super().__init__(device=device, dtype=dtype, textmodel_json_config=config, return_projected_pooled=False)
+
+
+class _SmallClip(SD1ClipModel):
+    def __init__(self, device="cpu", dtype=None, model_options=None, **_):
+        super().__init__(device=device, dtype=dtype, clip_model=_SmallEncoder)
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    """SD1's own tokenizer and width, one layer."""
+    folder = tmp_path_factory.mktemp("embeddings")
+    with torch.inference_mode():
+        clip = comfy.sd.CLIP(ClipTarget(SD1Tokenizer, _SmallClip), embedding_directory=[str(folder)])
+        generator = torch.Generator().manual_seed(0)
+        for weight in clip.cond_stage_model.parameters():
+            weight.copy_(torch.randn(weight.shape, generator=generator) * 0.02)
+    return SimpleNamespace(clip=clip, folder=folder)
+
+
+def ours(clip, text, *words):
+    with torch.inference_mode():
+        conditioning, report = plugin("nodes.encode_prompt").EncodePrompt.execute(clip, text, *words).args
+    return conditioning, report
+
+
+def core(clip, text):
+    with torch.inference_mode():
+        (conditioning,) = host_nodes.CLIPTextEncode().encode(clip, text)
+    return conditioning
+
+
+def same(a, b):
+    (cond_a, extra_a), (cond_b, extra_b) = a[0], b[0]
+    assert extra_a.keys() == extra_b.keys()
+    return torch.equal(cond_a, cond_b) and all(torch.equal(extra_a[k], extra_b[k]) for k in extra_a)
+
+
+@pytest.mark.parametrize("text", ["", "a photo of S*", "a (red:1.3) thing, " * 40, "embedding:nothing here"])
+def test_without_an_embedding_it_is_the_core_node(clip, text):
+    assert same(ours(clip.clip, text)[0], core(clip.clip, text))
+
+
+@pytest.mark.parametrize("num_vectors", [1, 3])
+@pytest.mark.parametrize(("text", "core_text"), TEXTS)
+def test_a_saved_file_in_the_core_node_means_the_same(clip, word, text, core_text, num_vectors):
+    embedding = word(num_vectors, width=768)
+    name = f"word{num_vectors}"
+    if not (clip.folder / f"{name}.safetensors").exists():
+        plugin("ti_engine.files").save_embedding(embedding, clip.folder / f"{name}.safetensors")
+    mine, plain = ours(clip.clip, text, embedding)[0], core(clip.clip, text)
+    assert same(mine, core(clip.clip, core_text.replace("{}", name)))
+    assert not torch.equal(mine[0][0], plain[0][0]) if mine[0][0].shape == plain[0][0].shape else True
+
+
+def test_core_embeddings_still_work_beside_ours(clip, word):
+    a, b = word(1, 768), word(2, 768, "T*")
+    for name, embedding in (("a1", a), ("b1", b)):
+        plugin("ti_engine.files").save_embedding(embedding, clip.folder / f"{name}.safetensors", overwrite=True)
+    both = core(clip.clip, "embedding:a1 and embedding:b1")
+    assert same(ours(clip.clip, "S* and T*", a, b)[0], both)
+    assert same(ours(clip.clip, "S* and embedding:b1", a)[0], both)
+    assert same(ours(clip.clip, "embedding:S* and T*", a, None, b)[0], both)
+
+
+def test_the_clip_is_not_changed(clip, word):
+    before = dict(vars(clip.clip)), dict(vars(clip.clip.tokenizer)), dict(vars(clip.clip.tokenizer.clip_l))
+    ours(clip.clip, "a S*", word(1, 768))
+    assert (vars(clip.clip), vars(clip.clip.tokenizer), vars(clip.clip.tokenizer.clip_l)) == before
+
+
+def test_only_whole_words_are_replaced(clip, word):
+    assert ours(clip.clip, "S*x S*", word(1, 768))[1].startswith("S*: 1 vector at position 4 of 77")
+
+
+def test_the_report_tells_the_positions(clip, word):
+    assert ours(clip.clip, "a photo of S*, S*", word(3, 768))[1].startswith("S*: 3 vectors at position 4-6, 8-10 of 77")
+
+
+@pytest.mark.parametrize(
+    ("text", "make", "sentence"),
+    [
+        ("a photo", lambda w: [w(1, 768)], r"does not contain S\*.*a photo of S\*"),
+        ("a S*x", lambda w: [w(1, 768)], "does not contain"),
+        ("a s*", lambda w: [w(1, 768)], "does not contain"),
+        ("a S*", lambda w: [w(1, 128)], "does not fit this CLIP: it holds clip_l of width 128.*768"),
+        ("a S*", lambda w: [w(1, 768), w(2, 768)], "Two embeddings have the placeholder"),
+    ],
+)
+def test_bad_input_names_the_cure(clip, word, text, make, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        ours(clip.clip, text, *make(word))
+
+
+def test_a_missing_clip_is_one_sentence(word):
+    with pytest.raises(ValueError, match="gave no CLIP"):
+        ours(None, "a S*", word())

@@ -1,0 +1,167 @@
+"""A run of the Train node, and what it leaves behind."""
+
+from __future__ import annotations
+
+import math
+
+import comfy.model_management
+import comfy.sample
+import pytest
+import torch
+from in_host import plugin
+
+# Beside these a module holds the host's book-keeping of what is loaded, which changes whenever it makes room.
+FLAGS = ("training", "comfy_cast_weights", "layer", "layer_idx", "return_projected_pooled", "execution_device", "dtype")
+
+
+def snapshot(models):
+    """Every parameter, buffer, flag and hook of the three models: identity and bits."""
+    state = {}
+    for name, root in enumerate((models.model.model, models.clip.cond_stage_model, models.vae.first_stage_model)):
+        for path, module in root.named_modules():
+            tensors = {**module._parameters, **module._buffers}
+            for key, t in tensors.items():
+                if t is not None:
+                    bits = t.detach().clone()
+                    state[name, path, key] = (id(t), t.data_ptr(), t.requires_grad, t.is_inference(), t.device, bits)
+            flags = {k: vars(module).get(k) for k in FLAGS}
+            hooks = {k: len(v) for k, v in vars(module).items() if k.endswith("_hooks")}
+            state[name, path, "flags"] = (flags, hooks, None)
+    for name, owner in (("model", models.model), ("clip", models.clip.patcher)):
+        state[name] = (repr(owner.model_options), len(owner.patches), len(owner.object_patches))
+    state["in_training"] = getattr(comfy.model_management, "in_training", False)
+    return state
+
+
+def assert_same(before, after):
+    assert before.keys() == after.keys()
+    for key, value in before.items():
+        *facts, bits = value if isinstance(value, tuple) else (value, None)
+        *now, bits_now = after[key] if isinstance(after[key], tuple) else (after[key], None)
+        assert facts == now, key
+        assert torch.equal(bits, bits_now) if torch.is_tensor(bits) else bits == bits_now, key
+
+
+@torch.inference_mode()
+def ksampler(models):
+    positive, negative = (models.clip.encode_from_tokens_scheduled(models.clip.tokenize(t)) for t in ("a circle", ""))
+    noise = comfy.sample.prepare_noise(torch.zeros(1, 4, 8, 8), 7)
+    latent = comfy.sample.sample(
+        models.model, noise, 3, 3.0, "euler", "normal", positive, negative, torch.zeros(1, 4, 8, 8), disable_pbar=True,
+        seed=7,
+    )  # fmt: skip
+    return models.vae.decode(latent)
+
+
+def vectors(result):
+    return result[0].vectors["clip_l"]
+
+
+def test_what_comes_out(train):
+    embedding, plot, samples, report = train(preview_every=[2], num_vectors=[2])
+    rows = embedding.vectors["clip_l"]
+    assert rows.shape == (2, 128) and rows.dtype == torch.float32 and not rows.requires_grad
+    assert plot.shape == (1, 432, 768, 3)
+    assert samples.shape[1:] == (64, 64, 3) and len(samples) >= 2 and samples.min() >= 0 and samples.max() <= 1
+    assert "S*: 2 vector(s)" in report and "DemoSD, v_prediction, float32 on cpu" in report
+    assert "textual_inversion" in embedding.metadata
+
+
+def test_the_same_seed_gives_the_same_bits(train):
+    first = vectors(train())
+    torch.rand(3)  # the global generator does not matter
+    assert torch.equal(first, vectors(train()))
+    assert torch.equal(first, vectors(train(preview_every=[1])))
+    assert not torch.equal(first, vectors(train(seed=[4])))
+
+
+def test_training_leaves_the_global_generator_alone(train):
+    torch.manual_seed(1)
+    want = torch.rand(1)
+    torch.manual_seed(1)
+    train(preview_every=[1])
+    assert torch.equal(torch.rand(1), want)
+
+
+def test_everything_is_given_back(models, train):
+    picture = ksampler(models)
+    before = snapshot(models)
+    train(preview_every=[2])
+    assert_same(before, snapshot(models))
+    assert torch.equal(ksampler(models), picture)
+
+
+@pytest.mark.parametrize("place", ["between the steps", "in the UNet", "in a preview"])
+def test_everything_is_given_back_after_an_error(models, train, monkeypatch, place):
+    picture = ksampler(models)
+    before = snapshot(models)
+    fail_at(monkeypatch, place, RuntimeError("broken on purpose"))
+    with pytest.raises(RuntimeError, match="on purpose"):
+        train(preview_every=[2])
+    monkeypatch.undo()
+    assert_same(before, snapshot(models))
+    assert torch.equal(ksampler(models), picture)
+
+
+def test_cancel_takes_effect_within_a_step(models, train, monkeypatch):
+    picture = ksampler(models)
+    before = snapshot(models)
+    progress = plugin("nodes.host.progress").RunProgress
+    original, seen = progress.step, []
+
+    def step(self, step):
+        seen.append(step.index)
+        original(self, step)
+        if step.index == 1:
+            comfy.model_management.interrupt_current_processing(True)
+
+    monkeypatch.setattr(progress, "step", step)
+    with pytest.raises(comfy.model_management.InterruptProcessingException):
+        train(steps=[50])
+    assert seen == [0, 1]
+    monkeypatch.undo()
+    assert_same(before, snapshot(models))
+    assert torch.equal(ksampler(models), picture)
+
+
+def fail_at(monkeypatch, place, error):
+    def fail(*_, **__):
+        raise error
+
+    if place == "between the steps":
+        progress = plugin("nodes.host.progress").RunProgress
+        monkeypatch.setattr(progress, "step", lambda self, step: fail() if step.index == 2 else None)
+    elif place == "in the UNet":
+        monkeypatch.setattr(plugin("nodes.host.denoiser"), "attention_pytorch", fail)
+    else:
+        monkeypatch.setattr(plugin("nodes.host.picture").comfy.sample, "sample", fail)
+
+
+def test_a_lora_is_trained_with_and_still_there_afterwards(models, train):
+    """Patched weights take part, and the unpatched ones come back when the host takes the patch off."""
+    key = "diffusion_model.middle_block.1.proj_in.weight"
+    base = models.model.model.state_dict()[key].clone()
+    delta = torch.full_like(base, 0.1)
+    plain = vectors(train())
+    patched = models.model.clone()
+    patched.add_patches({key: ("diff", (delta,))})
+    assert not torch.equal(vectors(train(model=[patched])), plain)
+    with torch.inference_mode():
+        comfy.model_management.load_models_gpu([models.model])
+    assert torch.equal(models.model.model.state_dict()[key], base)
+
+
+def test_clip_skip_is_obeyed(models, train):
+    plain = vectors(train())
+    models.clip.clip_layer(-2)
+    assert not torch.equal(vectors(train()), plain)
+
+
+def test_a_loss_of_nan_keeps_the_last_good_vectors(train, monkeypatch):
+    backend, progress = plugin("nodes.host.backend"), plugin("nodes.host.progress").RunProgress
+    denoise, steps = backend.denoise, []
+    monkeypatch.setattr(progress, "step", lambda self, step: steps.append(step.index))
+    monkeypatch.setattr(backend, "denoise", lambda *args: denoise(*args) * (math.nan if steps[-1:] == [2] else 1))
+    result = train(steps=[6])
+    assert bool(vectors(result).isfinite().all()) and "Lower the learning rate" in result[3]
+    assert "the best of 2 of 6 steps" in result[3]

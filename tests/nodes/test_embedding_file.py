@@ -1,0 +1,87 @@
+"""Names of embedding files, and that nothing is ever overwritten."""
+
+from __future__ import annotations
+
+import importlib
+
+import pytest
+import torch
+
+
+@pytest.fixture
+def folders(nodes):
+    return importlib.import_module("ti_plugin.nodes.host.folders")
+
+
+@pytest.fixture
+def word(nodes):
+    engine = importlib.import_module("ti_plugin.ti_engine")
+    return engine.TokenEmbedding({"clip_l": torch.randn(2, 768)}, "S*")
+
+
+@pytest.mark.parametrize(
+    ("name", "slug"),
+    [
+        ("cat", "cat"),
+        ("my cat", "my-cat"),
+        ("ti/my cat.safetensors", "ti/my-cat"),
+        ("pets\\cat", "pets/cat"),
+        ("a, b: (c)", "a-b-c"),
+        ("Ünï_1", "Ünï_1"),
+        ("v1.5 cat", "v1-5-cat"),
+    ],
+)
+def test_names_become_what_a_prompt_can_contain(folders, name, slug):
+    assert folders.slug(name) == slug
+
+
+@pytest.mark.parametrize("name", ["../cat", "a/../../b", "/etc/cat", "~/cat", "C:/cat", "", "   ", "***", "a//b", "a/"])
+def test_names_that_lead_elsewhere_or_nowhere_are_refused(folders, name):
+    with pytest.raises(ValueError, match="such as my-word"):
+        folders.slug(name)
+
+
+def test_a_saved_word_comes_back_bit_for_bit(nodes, fake_host, word):
+    saved = nodes.SaveEmbedding.execute(word, "pets/cat")
+    assert saved.args[0] is word and saved.args[1] == "embedding:pets/cat"
+    assert (fake_host.embeddings / "pets" / "cat.safetensors").is_file()
+    loaded = nodes.LoadEmbedding.execute("pets/cat.safetensors").args[0]
+    assert torch.equal(loaded.vectors["clip_l"], word.vectors["clip_l"]) and loaded.placeholder == "S*"
+    assert nodes.LoadEmbedding.execute("pets/cat.safetensors", "T*").args[0].placeholder == "T*"
+
+
+def test_nothing_is_overwritten(nodes, fake_host, word):
+    (fake_host.embeddings / "cat.pt").write_bytes(b"somebody else's")
+    names = [nodes.SaveEmbedding.execute(word, "cat").args[1] for _ in range(2)]
+    assert names == ["embedding:cat-2", "embedding:cat-3"]
+    assert (fake_host.embeddings / "cat.pt").read_bytes() == b"somebody else's"
+    assert "existed already" in nodes.SaveEmbedding.execute(word, "cat").args[2]
+
+
+def test_the_same_name_in_another_folder_is_pointed_out(nodes, fake_host, word):
+    nodes.SaveEmbedding.execute(word, "a/cat")
+    assert "Warning" in nodes.SaveEmbedding.execute(word, "b/cat").args[2]
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(nodes, fake_host, word, monkeypatch):
+    module = importlib.import_module("ti_plugin.nodes.embedding_file")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(module, "save_embedding", full)
+    with pytest.raises(ValueError, match=r"cannot be written \(No space left on device\).*still in memory"):
+        nodes.SaveEmbedding.execute(word, "cat")
+
+
+def test_an_overwritten_file_is_read_again(nodes, fake_host, word):
+    nodes.SaveEmbedding.execute(word, "cat")
+    before = nodes.LoadEmbedding.fingerprint_inputs("cat.safetensors", "")
+    assert before == nodes.LoadEmbedding.fingerprint_inputs("cat.safetensors", "")
+    (fake_host.embeddings / "cat.safetensors").write_bytes(b"other")
+    assert before != nodes.LoadEmbedding.fingerprint_inputs("cat.safetensors", "")
+
+
+def test_a_file_that_is_gone_is_one_sentence(nodes):
+    with pytest.raises(ValueError, match=r"no embedding 'gone\.safetensors'"):
+        nodes.LoadEmbedding.execute("gone.safetensors")

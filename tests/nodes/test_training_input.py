@@ -1,0 +1,61 @@
+"""What arrives at the sockets of Train Textual Inversion."""
+
+from __future__ import annotations
+
+import importlib
+
+import pytest
+import torch
+
+
+@pytest.fixture
+def inputs(nodes):
+    return importlib.import_module("ti_plugin.nodes.training_input")
+
+
+def test_batches_of_any_size_become_pictures(inputs):
+    pictures = inputs.split_pictures([torch.rand(2, 20, 30, 3), torch.rand(1, 64, 32, 3)])
+    assert [list(p.shape) for p in pictures] == [[3, 20, 30], [3, 20, 30], [3, 64, 32]]
+
+
+@pytest.mark.parametrize(("pixel", "rgb"), [([0.2], [0.2] * 3), ([0, 0, 0, 0], [1] * 3), ([0.5, 1], [0.5] * 3)])
+def test_grey_and_transparency(inputs, pixel, rgb):
+    (picture,) = inputs.split_pictures([torch.tensor(pixel, dtype=torch.float32).expand(1, 16, 16, -1)])
+    assert torch.allclose(picture[:, 0, 0], torch.tensor(rgb, dtype=torch.float32))
+
+
+def test_pictures_are_no_inference_tensors(inputs):
+    with torch.inference_mode():
+        batch = torch.rand(1, 16, 16, 3)
+        with torch.inference_mode(False):
+            (picture,) = inputs.split_pictures([batch])
+    assert not picture.is_inference()
+
+
+@pytest.mark.parametrize(
+    ("texts", "lines"),
+    [
+        (None, []),
+        ([], []),
+        (["one S*\n\ntwo S*\n\n"], ["one S*", "", "two S*"]),
+        (["one S*", "two S*"], ["one S*", "two S*"]),
+        (["  "], []),
+    ],
+)
+def test_captions_are_lines_or_a_list(inputs, texts, lines):
+    assert inputs.split_captions(texts) == lines
+
+
+def test_captions_belong_to_pictures_or_are_templates(inputs):
+    assert inputs.own_captions_and_templates(["S* a", ""], "object", 2) == (["S* a", None], ())
+    assert inputs.own_captions_and_templates(["S* a", "{} b", "S* c"], "custom", 2) == ([], ("S* a", "{} b", "S* c"))
+    assert inputs.own_captions_and_templates([], "object", 2) == ([], ())
+    with pytest.raises(ValueError, match="3 captions for 2 pictures"):
+        inputs.own_captions_and_templates(["a", "b", "c"], "object", 2)
+
+
+def test_the_contact_sheet_keeps_the_order(inputs):
+    pictures = torch.arange(3).reshape(3, 1, 1, 1).expand(3, 2, 2, 3) / 4
+    sheet = inputs.contact_sheet(pictures, columns=2)
+    assert sheet.shape == (1, 4, 4, 3)
+    assert sheet[0, ::2, ::2, 0].flatten().tolist() == [0, 0.25, 0.5, 1]
