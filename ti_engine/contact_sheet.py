@@ -1,14 +1,15 @@
-"""Tensors to picture files: single PNGs, and sheets of captioned rows."""
+"""Tensors to picture files: single PNGs, and sheets of captioned columns."""
 
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Sequence
 
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-_MARGIN, _TEXT = 6, 16  # px
+_MARGIN, _LINE, _LETTER = 6, 15, 6  # px; a letter of Pillow's built-in font is about so wide
 
 
 def to_image(picture: Tensor) -> Image.Image:
@@ -25,16 +26,17 @@ def png_bytes(picture: Tensor | Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def contact_sheet(rows: Sequence[tuple[str, Tensor]]) -> Image.Image:
-    """One row of pictures [N, 3, H, W] in 0..1 for each (caption, pictures), the caption above it."""
-    height = sum(_TEXT + pictures.shape[2] + _MARGIN for _, pictures in rows) + _MARGIN
-    width = max(len(pictures) * (pictures.shape[3] + _MARGIN) for _, pictures in rows) + _MARGIN
-    sheet = Image.new("RGB", (width, height), "white")
+def contact_sheet(columns: Sequence[tuple[str, Tensor]]) -> Image.Image:
+    """One column of pictures [N, 3, H, W] in 0..1 for each (caption, pictures), the caption above it."""
+    side = max(pictures.shape[3] for _, pictures in columns) + _MARGIN
+    captions = ["\n".join(textwrap.wrap(caption, side // _LETTER)) for caption, _ in columns]
+    head = _LINE * max(caption.count("\n") + 1 for caption in captions) + _MARGIN
+    height = head + max(len(pictures) * (pictures.shape[2] + _MARGIN) for _, pictures in columns)
+    sheet = Image.new("RGB", (len(columns) * side + _MARGIN, height), "white")
     draw = ImageDraw.Draw(sheet)
-    top = _MARGIN
-    for caption, pictures in rows:
-        draw.text((_MARGIN, top), caption, fill="black")
-        for column, picture in enumerate(pictures):
-            sheet.paste(to_image(picture), (_MARGIN + column * (picture.shape[2] + _MARGIN), top + _TEXT))
-        top += _TEXT + pictures.shape[2] + _MARGIN
+    for number, (caption, (_, pictures)) in enumerate(zip(captions, columns, strict=True)):
+        left = _MARGIN + number * side
+        draw.text((left, _MARGIN // 2), caption, fill="black")
+        for row, picture in enumerate(pictures):
+            sheet.paste(to_image(picture), (left, head + row * (picture.shape[1] + _MARGIN)))
     return sheet

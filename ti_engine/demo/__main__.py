@@ -24,8 +24,12 @@ from .examples import example_pictures
 
 OUTPUT = Path("demo-output")
 PHOTO = "a photo of S*"
-NEW_CONTEXTS = ("a photo of S* on a grass background", "a photo of S* on a sky background", "S* in the style of sketch")
-COLUMNS = 4
+NEW_CONTEXTS = (
+    "a photo of S* on a grass background",
+    "a photo of S* on a sky background",
+    "a photo of S* in the style of sketch",
+)
+ROWS = 4
 SAMPLER_STEPS = 30
 
 
@@ -45,7 +49,7 @@ def main() -> int:
     metadata = training_metadata(config, record, backend.name, backend.weights_hash, len(pictures))
     word = replace(record.embedding(), metadata=metadata)
     save_embedding(word, OUTPUT / "word.safetensors", overwrite=True)
-    sheet = contact_sheet(_rows(backend, pictures, word, config))
+    sheet = contact_sheet(_columns(backend, pictures, word, config))
     write_atomically(OUTPUT / "contact-sheet.png", png_bytes(sheet), overwrite=True)
     report = {
         "steps": len(record.losses),
@@ -74,23 +78,26 @@ def main() -> int:
     return 0
 
 
-def _rows(
+def _columns(
     backend: DiffusersBackend, pictures: Tensor, word: TokenEmbedding, config: TrainConfig
 ) -> list[tuple[str, Tensor]]:
     """The pictures, then S* before and after training, then S* where no picture showed it."""
     untrained = TokenEmbedding(initial_vectors(backend, config), config.placeholder)
-    seeds = list(range(COLUMNS))
+    seeds = list(range(ROWS))
 
     def draw(prompt: str, embedding: TokenEmbedding) -> Tensor:
-        return backend.generate([prompt] * COLUMNS, embedding, seeds, steps=SAMPLER_STEPS)
+        return backend.generate([prompt] * ROWS, embedding, seeds, steps=SAMPLER_STEPS)
 
-    rows = [
+    columns = [
         ("the pictures", pictures),
-        (f'"{PHOTO}" before', draw(PHOTO, untrained)),
-        (f'"{PHOTO}" after', draw(PHOTO, word)),
+        (f'"{PHOTO}", untrained', draw(PHOTO, untrained)),
+        (f'"{PHOTO}", trained', draw(PHOTO, word)),
     ]
-    return rows + [(f'"{prompt}"', draw(prompt, word)) for prompt in NEW_CONTEXTS]
+    return columns + [(f'"{prompt}"', draw(prompt, word)) for prompt in NEW_CONTEXTS]
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except (ValueError, OSError) as error:
+        sys.exit(f"The demo did not run: {error}")

@@ -1,4 +1,4 @@
-"""How good a learned word is, measured by the judge: is it the same thing, and does the rest of the prompt still count?"""
+"""How good a learned word is, measured by the judge: the same thing, and does the rest of the prompt still count?"""
 
 from __future__ import annotations
 
@@ -102,6 +102,4 @@ class Scorer:
     @staticmethod
     def _renders(concept: Concept, count: int, seed: int) -> Tensor:
         generator = torch.Generator().manual_seed(seed)
-        return torch.cat(
-            [concept.pictures(torch.arange(32) % len(BACKGROUNDS), generator) for _ in range(count // 32)]
-        )
+        return torch.cat([concept.pictures(torch.arange(32) % len(BACKGROUNDS), generator) for _ in range(count // 32)])

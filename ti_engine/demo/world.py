@@ -87,6 +87,7 @@ def draw_scenes(
     canvas = _draw_background(background, generator)
     centre = SIZE / 2 + 20 * (_rand(generator, n, 2) - 0.5)
     radius = 40 + 12 * _rand(generator, n)
+    axis = torch.zeros(n, 2)
     if relation is not None:
         beside = (relation == 0).float()
         axis = torch.stack([beside, 1 - beside], 1)  # [N, 2] direction from the first object to the second

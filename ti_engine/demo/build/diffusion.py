@@ -9,9 +9,10 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
-from diffusers import AutoencoderTiny, DDIMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderTiny, UNet2DConditionModel
 from torch import Tensor, nn
 from transformers import CLIPTextModel
 
@@ -80,7 +81,8 @@ def train_diffusion(
     """Train until `seconds` are over; `report(averaged networks, samples seen)` is called `reports` times."""
     torch.manual_seed(seed)
     rng = random.Random(seed)
-    networks = Networks(build_unet().to(memory_format=torch.channels_last), build_text_encoder())
+    unet: Any = build_unet()
+    networks = Networks(unet.to(memory_format=torch.channels_last), build_text_encoder())
     averaged = copy.deepcopy(networks)
     parameters, averages = networks.parameters(), [p.detach() for p in averaged.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=LEARNING_RATE, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
@@ -122,7 +124,7 @@ def _gradients(networks: Networks, batch: _Batch, parameters: list[nn.Parameter]
     return float(loss.detach()), list(torch.autograd.grad(loss, parameters))
 
 
-def _draw_batch(scheduler: DDIMScheduler, scenes: Scenes, latents: Tensor, rng: random.Random) -> list[_Batch]:
+def _draw_batch(scheduler: Any, scenes: Scenes, latents: Tensor, rng: random.Random) -> list[_Batch]:
     """A batch of BATCH samples in WORKERS parts."""
     index = torch.randint(len(latents), (BATCH,))
     clean = latents[index].float()

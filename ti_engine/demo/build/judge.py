@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from typing import Any
 
 import torch
 from diffusers import AutoencoderTiny
@@ -31,7 +32,8 @@ def train_judge(seconds: float, autoencoder: AutoencoderTiny, seed: int = 1) -> 
     """Train until `seconds` are over. Some pictures pass the autoencoder, so that its traces do not mislead."""
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
-    judge = Judge().to(memory_format=torch.channels_last)
+    judge: Any = Judge()
+    judge.to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(judge.parameters(), lr=2e-3, weight_decay=1e-2)
     start, step = time.monotonic(), 0
     while (progress := (time.monotonic() - start) / seconds) < 1:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from diffusers import AutoencoderTiny
 from torch import Tensor
@@ -23,7 +25,7 @@ def draw_captions(
 ) -> Tensor:
     """One picture [3, 128, 128] for each caption, DDIM with classifier-free guidance."""
     generator = torch.Generator().manual_seed(seed)
-    scheduler = build_scheduler()
+    scheduler: Any = build_scheduler()
     pictures = []
     for begin in range(0, len(captions), _CHUNK):
         part = captions[begin : begin + _CHUNK]

@@ -1,0 +1,101 @@
+"""The registry searches every shipped file for these patterns, prose included; one finding holds a release back.
+
+Sources of the list: the registry's published standards, and the findings that publishers reported in 2026.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PATTERNS = [
+    r"\beval\(",
+    r"\bexec\(",
+    r"\bos\.environ\b",
+    r"\bos\.system\b",
+    r"\bos\.popen\b",
+    r"\bsubprocess\b",
+    r"\burllib\b",
+    r"\burlopen\b",
+    r"\brequests\.",
+    r"\bhttp\.client\b",
+    r"\baiohttp\.ClientSession\b",
+    r"\bsocket\.",
+    r"\.connect\(",
+    r"\.bind\(",
+    r"\.send\(",
+    r"\.sendall\(",
+    r"\.recv\(",
+    r"__import__",
+    r"\bpickle\.loads?\b",
+    r"\bmarshal\.",
+    r"\brm -rf\b",
+]
+_FORBIDDEN = re.compile("|".join(PATTERNS))
+
+
+def shipped_files() -> list[Path]:
+    """What `comfy node pack` would archive: all that git would track, less `.comfyignore`."""
+    if shutil.which("git") is None or not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    lines = (ROOT / ".comfyignore").read_text("utf-8").splitlines()
+    ignored = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    kept = [name for name in listed if not any(matches(name, pattern) for pattern in ignored)]
+    return [ROOT / name for name in kept if (ROOT / name).is_file()]
+
+
+def matches(name: str, pattern: str) -> bool:
+    """The part of gitignore's language that `.comfyignore` uses: folders by a slash at the end, else globs."""
+    if pattern.endswith("/"):
+        return name.startswith(pattern)
+    return fnmatch.fnmatch(name, pattern) or fnmatch.fnmatch(name.rsplit("/", 1)[-1], pattern)
+
+
+def findings(text: str) -> list[str]:
+    return [match.group() for match in _FORBIDDEN.finditer(text)]
+
+
+def test_nothing_that_ships_holds_a_forbidden_pattern() -> None:
+    found = {
+        str(file.relative_to(ROOT)): hits
+        for file in shipped_files()
+        if (hits := findings(file.read_bytes().decode("utf-8", "replace")))
+    }
+    assert not found
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        "model.eval()",
+        "x = os.environ['A']",
+        "import subprocess",
+        "f.bind(this)",
+        "sqlite3.connect(p)",
+        "pickle.loads(b)",
+    ],
+)
+def test_a_planted_pattern_is_found(planted: str) -> None:
+    assert findings(f"some text\n{planted}\n")
+
+
+def test_what_must_ship_ships_and_what_must_not_does_not() -> None:
+    names = {file.relative_to(ROOT).as_posix() for file in shipped_files()}
+    assert {"__init__.py", "pyproject.toml", "LICENSE", "ti_engine/train.py", "nodes/__init__.py"} <= names
+    assert not [
+        name for name in names if name.startswith(("tests/", ".github/", "benchmarks/", "ti_engine/demo/build/"))
+    ]
+    assert "CHANGELOG.md" not in names
