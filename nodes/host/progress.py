@@ -59,6 +59,7 @@ class RunProgress:
         """All that was not told yet, and that the run is over."""
         self._bar.update_absolute(self._steps, self._steps)
         self._send_points(record, done=True)
+        self.phase(f"done: the best of {len(record.losses)} steps is step {record.best_step}")
 
     def picture(self, picture: Tensor, step: int) -> None:
         """Show a preview [3, H, W] in 0..1: as the node's big picture, and added to its gallery."""

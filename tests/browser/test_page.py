@@ -1,0 +1,120 @@
+"""Template 1 in a real browser, in the classic renderer and in Nodes 2.0."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.request import urlopen
+
+import pytest
+
+from .page import (
+    CHART,
+    chart_pixels,
+    chart_text,
+    ending,
+    open_comfy,
+    open_template,
+    press_run,
+    set_widgets,
+    wait_for_chart,
+)
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+pytestmark = pytest.mark.browser
+
+TEMPLATE = "1 Learn a word (demo model)"
+NODES = ("TI_Train", "TI_LoadEmbedding", "TI_EncodePrompt", "TI_SaveEmbedding", "TI_LoadDemoModel")
+
+
+@pytest.fixture(params=[False, True], ids=["classic", "nodes-2.0"])
+def nodes_2(request: pytest.FixtureRequest) -> bool:
+    return request.param
+
+
+@pytest.fixture
+def page(request: pytest.FixtureRequest, browser: Browser, comfy_server: Any, nodes_2: bool) -> Iterator[Page]:
+    page = open_comfy(browser, comfy_server.url, nodes_2)
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error.stack)))
+    open_template(page, TEMPLATE)
+    yield page
+    screenshot(page, request.node.name)
+    page.close()
+    assert not [error for error in errors if "textual-inversion" in error]
+
+
+def screenshot(page: Page, name: str) -> None:
+    """For a person to look at: kept in the folder $SCREENSHOTS if there is one."""
+    folder = os.environ.get("SCREENSHOTS")
+    if folder:
+        page.screenshot(path=str(Path(folder) / f"{name}.png"))
+
+
+def test_run_moves_the_chart_and_shows_samples(page: Page, nodes_2: bool) -> None:
+    set_widgets(page, "TI_Train", {"steps": 12, "preview_every": 6, "seed": 10 + nodes_2})
+    set_widgets(page, "KSampler", {"steps": 4})
+    empty = chart_pixels(page)
+    press_run(page)
+    wait_for_chart(page, r"step [1-9]\d* of 12")
+    begun = chart_pixels(page)
+    assert begun != empty
+    assert ending(page) == "execution_success"
+    wait_for_chart(page, "step 12 of 12.* done")
+    assert chart_pixels(page) not in (empty, begun)
+
+    shown = page.evaluate(
+        "() => Object.fromEntries(app.graph.nodes.map((n) => [n.title, app.nodeOutputs[n.id]?.images?.length]))"
+    )
+    assert shown["Samples"] == 3 and shown["Loss"] == 1 and shown["Save Image"] == 4, shown
+    if nodes_2:
+        train = page.evaluate("() => String(app.graph.nodes.find((n) => n.type === 'TI_Train').id)")
+        page.wait_for_selector(f"[data-node-id='{train}'] img")
+    else:
+        page.wait_for_function("() => app.graph.nodes.find((n) => n.type === 'TI_Train').imgs?.length")
+
+
+def test_cancel_is_said_on_the_chart_and_the_next_run_begins_anew(page: Page, nodes_2: bool) -> None:
+    set_widgets(page, "TI_Train", {"steps": 5000, "preview_every": 0, "seed": 20 + nodes_2})
+    press_run(page)
+    wait_for_chart(page, r"step [1-9]\d* of 5000")
+    page.evaluate("() => app.api.interrupt()")
+    assert ending(page) == "execution_interrupted"
+    wait_for_chart(page, "cancelled")
+    set_widgets(page, "TI_Train", {"steps": 3})
+    set_widgets(page, "KSampler", {"steps": 2})
+    press_run(page)
+    assert ending(page) == "execution_success"
+    wait_for_chart(page, "step 3 of 3.* done")
+
+
+def test_the_axis_can_be_switched_and_is_kept_in_the_workflow(page: Page) -> None:
+    before = chart_pixels(page)
+    page.locator(f"{CHART} + div button").click()
+    page.wait_for_function(
+        "([selector, before]) => document.querySelector(`${selector} canvas`).toDataURL() !== before",
+        arg=[CHART, before],
+    )
+    saved = page.evaluate("() => app.graph.serialize().nodes.find((n) => n.type === 'TI_Train')")
+    assert saved["properties"]["loss_axis"] == "log"
+    assert len(saved["widgets_values"]) == 10  # the chart is no setting and is not saved as one
+
+
+def test_no_chart_on_other_nodes(page: Page) -> None:
+    assert page.locator(CHART).count() == 1
+    assert "drawn here" in chart_text(page)
+
+
+def test_the_server_offers_the_page_what_it_needs(comfy_server: Any) -> None:
+    def get(path: str) -> str:
+        with urlopen(f"{comfy_server.url}{path}", timeout=60) as answer:
+            return answer.read().decode()
+
+    ours = [line for line in get("/extensions").replace('"', "").strip("[]").split(",") if "textual-inversion" in line]
+    assert [line.strip() for line in ours] == ["/extensions/textual-inversion/textual_inversion.js"]
+    for node in NODES:
+        assert get(f"/extensions/textual-inversion/docs/{node}/en.md").startswith("# ")

@@ -1,0 +1,99 @@
+// The part of the Train node that shows the loss: a canvas, one line of text, and the switch of the axis.
+
+import { drawChart } from "./loss_chart.mjs";
+import { emptyHistory, summary } from "./loss_history.mjs";
+
+export const LEAST_HEIGHT = 180;
+
+/**
+ * A panel as { element, show(history), redraw() }.
+ * axis: { isLogarithmic(), setLogarithmic(flag) }, asked at every drawing because a saved node gets its settings late.
+ */
+export function createLossPanel(axis) {
+  const canvas = create("canvas", "position:absolute;inset:0;width:100%;height:100%");
+  const chart = create("div", "position:relative;flex:1 1 0;min-height:0", canvas);
+  chart.setAttribute("role", "img");
+  const text = create("div", "flex:1 1 0;min-width:0;line-height:1.3;max-height:2.6em;overflow:hidden");
+  const button = create("button", "flex:none;font:inherit;color:inherit;background:none;cursor:pointer;padding:0 4px;border:1px solid;border-radius:4px;opacity:.8");
+  button.type = "button";
+  button.title = "Switch the loss axis between linear and logarithmic";
+  const footer = create("div", "display:flex;gap:6px;align-items:flex-start;flex:none;padding:2px 4px 4px", text, button);
+  const element = create(
+    "div",
+    `display:flex;flex-direction:column;box-sizing:border-box;width:100%;height:100%;min-height:${LEAST_HEIGHT}px;overflow:hidden;` +
+      "font:11px system-ui,sans-serif;color:var(--input-text);background:var(--comfy-input-bg);border-radius:6px",
+    chart,
+    footer,
+  );
+
+  let history = emptyHistory();
+  let isFrameAsked = false;
+
+  function draw() {
+    isFrameAsked = false;
+    const logarithmic = axis.isLogarithmic();
+    // The layout's own pixels: the zoom of the graph is a transform and must not enter.
+    const [width, height] = [chart.clientWidth, chart.clientHeight];
+    const sentence = summary(history);
+    text.textContent = sentence;
+    text.title = sentence;
+    chart.setAttribute("aria-label", `Loss chart: ${sentence}`);
+    button.textContent = logarithmic ? "log" : "linear";
+    if (!width || !height) return;
+    const density = window.devicePixelRatio || 1;
+    canvas.width = Math.round(width * density);
+    canvas.height = Math.round(height * density);
+    const ctx = canvas.getContext("2d");
+    ctx.setTransform(density, 0, 0, density, 0, 0);
+    drawChart(ctx, history, { width, height, logarithmic, theme: themeOf(element) });
+  }
+
+  function redraw() {
+    if (isFrameAsked) return;
+    isFrameAsked = true;
+    requestAnimationFrame(draw);
+  }
+
+  button.addEventListener("click", () => {
+    axis.setLogarithmic(!axis.isLogarithmic());
+    redraw();
+  });
+  // Also called when the host moves the element into the page, so a panel that was made off screen gets drawn.
+  new ResizeObserver(redraw).observe(chart);
+  draw();
+
+  return {
+    element,
+    show(newHistory) {
+      history = newHistory;
+      redraw();
+    },
+    redraw,
+  };
+}
+
+function create(tag, style, ...children) {
+  const element = document.createElement(tag);
+  element.style.cssText = style;
+  element.append(...children);
+  return element;
+}
+
+// The host's themes set colours of text and surfaces; the colours of the lines are chosen to be told apart on either.
+function themeOf(element) {
+  const style = getComputedStyle(element);
+  const isDark = luminance(style.backgroundColor) < 0.5;
+  return {
+    muted: isDark ? "#b4b4b4" : "#555555",
+    grid: isDark ? "rgba(255,255,255,.14)" : "rgba(0,0,0,.14)",
+    raw: isDark ? "rgba(96,165,250,.3)" : "rgba(29,78,216,.25)",
+    line: isDark ? "#60a5fa" : "#1d4ed8",
+    dot: isDark ? "#fbbf24" : "#b45309",
+    best: isDark ? "#4ade80" : "#15803d",
+  };
+}
+
+function luminance(colour) {
+  const [red, green, blue] = (colour.match(/[\d.]+/g) ?? [0, 0, 0]).map(Number);
+  return (0.299 * red + 0.587 * green + 0.114 * blue) / 255;
+}
