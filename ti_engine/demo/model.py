@@ -6,6 +6,7 @@ host's side (nodes/demo_model.py) maps them to its classes.
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +63,11 @@ SCHEDULER: dict[str, Any] = dict(
     set_alpha_to_one=True,
     timestep_spacing="trailing",
 )
+
+
+def vocabulary_hash() -> str:
+    """SHA-256 of the vocabulary in its order; the weights carry it, because ids mean nothing without it."""
+    return hashlib.sha256("\n".join(VOCABULARY).encode()).hexdigest()
 
 
 def build_unet() -> UNet2DConditionModel:

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderTiny
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ..judge import WEIGHTS as JUDGE_WEIGHTS
 from ..judge import load_judge
-from ..model import GUIDANCE, WEIGHTS, build_autoencoder
+from ..model import GUIDANCE, WEIGHTS, build_autoencoder, load_networks, vocabulary_hash
 from .autoencoder import reconstruction_psnr, train_autoencoder
 from .card import write_card
 from .diffusion import Networks, cache_latents, train_diffusion
@@ -30,43 +31,55 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m ti_engine.demo.build", description=__doc__)
     parser.add_argument("--work", type=Path, default=Path("build/demo"), help="folder for stages that are finished")
     parser.add_argument("--autoencoder-minutes", type=float, default=12)
-    parser.add_argument("--judge-minutes", type=float, default=5)
+    parser.add_argument("--judge-minutes", type=float, default=15)
     parser.add_argument("--diffusion-minutes", type=float, default=75)
-    parser.add_argument("--output", type=Path, default=WEIGHTS)
+    parser.add_argument("--measure", action="store_true", help="train nothing; measure the shipped weights again")
     args = parser.parse_args()
-    args.work.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(1)  # diffusion.py has two workers of its own
+    if not args.measure:
+        train(args)
+    measure()
 
+
+def train(args: argparse.Namespace) -> None:
+    """All stages; those whose result lies in the work folder are not repeated."""
+    args.work.mkdir(parents=True, exist_ok=True)
     autoencoder = _autoencoder(args.work / "autoencoder.safetensors", args.autoencoder_minutes)
     if not JUDGE_WEIGHTS.exists():
         save_file(_packed(train_judge(60 * args.judge_minutes, autoencoder)), JUDGE_WEIGHTS)
     judge = load_judge()
-
-    torch.set_num_threads(1)  # diffusion.py has its own two workers
     scenes, latents = cache_latents(autoencoder, CACHED_SCENES)
-    print("latents: std", latents.float().std((0, 2, 3)).tolist(), flush=True)
     start = time.monotonic()
 
     def report(networks: Networks, samples: int) -> None:
-        save_file(pack_model(networks, autoencoder), args.output)
+        minutes = (time.monotonic() - start) / 60
+        facts = {"samples": str(samples), "minutes": f"{minutes:.0f}", "vocabulary": vocabulary_hash()}
+        save_file(pack_model(networks, autoencoder), WEIGHTS, facts)
         figures = held_out_accuracy(networks, autoencoder, judge, 64)
-        print(f"after {samples} samples, {time.monotonic() - start:.0f} s: {figures}", flush=True)
+        print(f"after {samples} samples, {minutes:.0f} min: {figures}", flush=True)
 
-    networks = train_diffusion(scenes, latents, 60 * args.diffusion_minutes, report)
+    train_diffusion(scenes, latents, 60 * args.diffusion_minutes, report)
+
+
+def measure() -> None:
+    """Measure the shipped weights and write MODEL_CARD.md."""
+    unet, text_encoder, autoencoder = load_networks()
+    networks, judge = Networks(unet, text_encoder), load_judge()
+    with safe_open(WEIGHTS, "pt") as file:
+        facts = file.metadata() or {}
     generator = torch.Generator().manual_seed(99)
     write_card(
         {
-            "Held-out combinations, guidance 3 (n = 384)": held_out_accuracy(networks, autoencoder, judge, 384),
+            f"Held-out combinations, guidance {GUIDANCE:g} (n = 384)": held_out_accuracy(
+                networks, autoencoder, judge, 384
+            ),
             "Held-out combinations, no guidance (n = 384)": held_out_accuracy(networks, autoencoder, judge, 384, 1.0),
             f"Other skills, guidance {GUIDANCE:g} (n = 48 each)": other_skills(networks, autoencoder, judge),
             "The judge itself on drawn scenes (n = 1024)": judge_accuracy(judge, generator),
         },
         psnr=reconstruction_psnr(autoencoder, generator),
-        parameters={
-            "text encoder": _count(networks.text_encoder),
-            "UNet": _count(networks.unet),
-            "autoencoder": _count(autoencoder),
-        },
-        minutes=(time.monotonic() - start) / 60,
+        parameters={"text encoder": _count(text_encoder), "UNet": _count(unet), "autoencoder": _count(autoencoder)},
+        facts=facts,
     )
 
 

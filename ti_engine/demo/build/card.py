@@ -7,7 +7,9 @@ from pathlib import Path
 CARD = Path(__file__).parents[1] / "MODEL_CARD.md"
 
 
-def write_card(figures: dict[str, dict[str, float]], psnr: float, parameters: dict[str, int], minutes: float) -> None:
+def write_card(
+    figures: dict[str, dict[str, float]], psnr: float, parameters: dict[str, int], facts: dict[str, str]
+) -> None:
     """Write MODEL_CARD.md with one table for each entry of `figures` (title -> attribute -> share right)."""
     lines = [
         "# The demo model",
@@ -17,7 +19,7 @@ def write_card(figures: dict[str, dict[str, float]], psnr: float, parameters: di
         "the project draws itself, so nobody's pictures are in it. 128 px pictures, latents 4 x 16 x 16, velocity",
         "prediction on SD1's noise schedule.",
         "",
-        f"Training of text encoder and UNet: {minutes:.0f} minutes, 2 cores, no GPU. "
+        f"Text encoder and UNet saw {int(facts['samples']):,} samples in {facts['minutes']} minutes on 2 CPU cores. "
         f"The autoencoder reconstructs drawn scenes at {psnr:.1f} dB.",
         "",
         "| part | parameters |",

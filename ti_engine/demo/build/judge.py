@@ -28,11 +28,11 @@ from ..world import (
 _NOT_ASKED = -100  # cross_entropy's ignore_index
 
 
-def train_judge(seconds: float, autoencoder: AutoencoderTiny, seed: int = 1) -> Judge:
+def train_judge(seconds: float, autoencoder: AutoencoderTiny, seed: int = 1, start_from: Judge | None = None) -> Judge:
     """Train until `seconds` are over. Some pictures pass the autoencoder, so that its traces do not mislead."""
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
-    judge: Any = Judge()
+    judge: Any = start_from or Judge()
     judge.to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(judge.parameters(), lr=2e-3, weight_decay=1e-2)
     start, step = time.monotonic(), 0
@@ -49,7 +49,8 @@ def train_judge(seconds: float, autoencoder: AutoencoderTiny, seed: int = 1) -> 
         loss = 4 * F.mse_loss(guesses["colours"][: len(colours)], colours)
         for name, label in labels.items():
             if bool((label != _NOT_ASKED).any()):
-                loss = loss + F.cross_entropy(guesses[name], label, label_smoothing=0.05, ignore_index=_NOT_ASKED)
+                weight = 3 if name.endswith("shape") else 1  # outlines are what takes longest
+                loss = loss + weight * F.cross_entropy(guesses[name], label, ignore_index=_NOT_ASKED)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
