@@ -20,6 +20,7 @@ from ..files import save_embedding, training_metadata
 from ..files.atomic import write_atomically
 from ..initial import initial_vectors
 from ..standalone import DiffusersBackend, load_model
+from .concepts import EXAMPLE
 from .examples import example_pictures
 
 OUTPUT = Path("demo-output")
@@ -38,7 +39,7 @@ def main() -> int:
     began = time.monotonic()
     pictures = example_pictures()
     backend = load_model("demo")
-    config = TrainConfig(resolution=backend.resolution)
+    config = TrainConfig(resolution=backend.resolution, initial_words=EXAMPLE.word)
     print(f"Learning {config.placeholder} from {len(pictures)} pictures with the demo model ({backend.description}).")
     dataset = encode_training_set(backend, list(pictures), config)
     result = learn(backend, dataset, config)

@@ -31,8 +31,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m ti_engine.demo.build", description=__doc__)
     parser.add_argument("--work", type=Path, default=Path("build/demo"), help="folder for stages that are finished")
     parser.add_argument("--autoencoder-minutes", type=float, default=12)
-    parser.add_argument("--judge-minutes", type=float, default=15)
+    parser.add_argument("--judge-minutes", type=float, default=30)
     parser.add_argument("--diffusion-minutes", type=float, default=75)
+    parser.add_argument("--go-on", action="store_true", help="train the shipped networks further instead of new ones")
     parser.add_argument("--measure", action="store_true", help="train nothing; measure the shipped weights again")
     args = parser.parse_args()
     torch.set_num_threads(1)  # diffusion.py has two workers of its own
@@ -44,29 +45,34 @@ def main() -> None:
 def train(args: argparse.Namespace) -> None:
     """All stages; those whose result lies in the work folder are not repeated."""
     args.work.mkdir(parents=True, exist_ok=True)
-    autoencoder = _autoencoder(args.work / "autoencoder.safetensors", args.autoencoder_minutes)
+    networks = None
+    if args.go_on:
+        unet, text_encoder, autoencoder = load_networks()
+        networks = Networks(unet, text_encoder)
+    else:
+        autoencoder = _autoencoder(args.work / "autoencoder.safetensors", args.autoencoder_minutes)
     if not JUDGE_WEIGHTS.exists():
         save_file(_packed(train_judge(60 * args.judge_minutes, autoencoder)), JUDGE_WEIGHTS)
     judge = load_judge()
     scenes, latents = cache_latents(autoencoder, CACHED_SCENES)
-    start = time.monotonic()
+    shipped = _facts() if args.go_on else {}
+    start = time.monotonic() - 60 * float(shipped.get("minutes", 0))
 
     def report(networks: Networks, samples: int) -> None:
         minutes = (time.monotonic() - start) / 60
+        samples += int(shipped.get("samples", 0))
         facts = {"samples": str(samples), "minutes": f"{minutes:.0f}", "vocabulary": vocabulary_hash()}
         save_file(pack_model(networks, autoencoder), WEIGHTS, facts)
         figures = held_out_accuracy(networks, autoencoder, judge, 64)
         print(f"after {samples} samples, {minutes:.0f} min: {figures}", flush=True)
 
-    train_diffusion(scenes, latents, 60 * args.diffusion_minutes, report)
+    train_diffusion(scenes, latents, 60 * args.diffusion_minutes, report, start_from=networks)
 
 
 def measure() -> None:
     """Measure the shipped weights and write MODEL_CARD.md."""
     unet, text_encoder, autoencoder = load_networks()
     networks, judge = Networks(unet, text_encoder), load_judge()
-    with safe_open(WEIGHTS, "pt") as file:
-        facts = file.metadata() or {}
     generator = torch.Generator().manual_seed(99)
     write_card(
         {
@@ -79,8 +85,14 @@ def measure() -> None:
         },
         psnr=reconstruction_psnr(autoencoder, generator),
         parameters={"text encoder": _count(text_encoder), "UNet": _count(unet), "autoencoder": _count(autoencoder)},
-        facts=facts,
+        facts=_facts(),
     )
+
+
+def _facts() -> dict[str, str]:
+    """What the weights file says about its training: samples, minutes, vocabulary."""
+    with safe_open(WEIGHTS, "pt") as file:
+        return file.metadata() or {}
 
 
 def pack_model(networks: Networks, autoencoder: AutoencoderTiny) -> dict[str, Tensor]:

@@ -77,12 +77,18 @@ def train_diffusion(
     report: Callable[[Networks, int], None],
     reports: int = 6,
     seed: int = 0,
+    start_from: Networks | None = None,
 ) -> Networks:
-    """Train until `seconds` are over; `report(averaged networks, samples seen)` is called `reports` times."""
+    """Train until `seconds` are over; `report(averaged networks, samples seen)` is called `reports` times.
+
+    start_from: networks to go on with, at half the learning rate; without them everything starts at random.
+    """
     torch.manual_seed(seed)
     rng = random.Random(seed)
-    unet: Any = build_unet()
-    networks = Networks(unet.to(memory_format=torch.channels_last), build_text_encoder())
+    full_rate = LEARNING_RATE if start_from is None else LEARNING_RATE / 2
+    networks = start_from or Networks(build_unet(), build_text_encoder())
+    unet: Any = networks.unet
+    unet.to(memory_format=torch.channels_last)
     averaged = copy.deepcopy(networks)
     parameters, averages = networks.parameters(), [p.detach() for p in averaged.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=LEARNING_RATE, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
@@ -92,7 +98,7 @@ def train_diffusion(
     workers = ThreadPoolExecutor(WORKERS)
     while (progress := (time.monotonic() - start - paused) / seconds) < 1:
         for group in optimizer.param_groups:
-            group["lr"] = LEARNING_RATE * min(1, (step + 1) / 150) * max(0.01, 0.5 * (1 + math.cos(math.pi * progress)))
+            group["lr"] = full_rate * min(1, (step + 1) / 150) * max(0.01, 0.5 * (1 + math.cos(math.pi * progress)))
         batches = _draw_batch(scheduler, scenes, latents, rng)
         results = list(workers.map(lambda batch: _gradients(networks, batch, parameters), batches))
         for parameter, *gradients in zip(parameters, *(g for _, g in results), strict=True):
