@@ -10,6 +10,7 @@ from .host.folders import embedding_files, embedding_name, embedding_path, file_
 from .schema import CATEGORY, TIEmbedding, supported
 
 _ENDING = ".safetensors"
+_LONGEST_SAID = 300  # characters; a thumbnail or a whole workflow is not for reading
 
 
 class SaveEmbedding(io.ComfyNode):
@@ -44,13 +45,13 @@ class SaveEmbedding(io.ComfyNode):
     @classmethod
     def execute(cls, embedding: TokenEmbedding, name: str) -> io.NodeOutput:
         wanted = slug(name)
-        path = free_path(wanted)
         try:
+            path = free_path(wanted)
             path.parent.mkdir(parents=True, exist_ok=True)
             save_embedding(embedding, path)
         except OSError as error:
             raise ValueError(
-                f"{path} cannot be written ({error.strerror or error}). Free some space or allow writing there, and "
+                f"{wanted} cannot be written ({error.strerror or error}). Free some space or allow writing there, and "
                 "run again: the trained embedding is still in memory, nothing is trained twice."
             ) from error
         written = embedding_name(path)
@@ -109,5 +110,6 @@ class LoadEmbedding(io.ComfyNode):
         if placeholder.strip():
             embedding = TokenEmbedding(embedding.vectors, placeholder.strip(), embedding.metadata)
         sizes = ", ".join(f"{len(rows)} x {rows.shape[1]} for {key}" for key, rows in embedding.vectors.items())
-        report = f"{file}: write {embedding.placeholder} in the prompt. Vectors: {sizes}."
+        says = [f"{key}: {text}" for key, text in sorted(embedding.metadata.items()) if len(text) <= _LONGEST_SAID]
+        report = "\n".join([f"{file}: write {embedding.placeholder} in the prompt. Vectors: {sizes}.", *says])
         return io.NodeOutput(embedding, report)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..ti_engine import TokenEmbedding, TrainConfig, TrainRecord, encode_training_set, train
 from ..ti_engine.files import training_metadata
-from .host.backend import HostBackend
+from .host.backend import OUT_OF_MEMORY, HostBackend
 from .host.progress import RunProgress
 from .loss_plot import loss_plot
 from .schema import CATEGORY, TIEmbedding, setting, supported
@@ -61,7 +61,8 @@ class Train(io.ComfyNode):
                 TIEmbedding.Output(display_name="embedding", tooltip="The learned word, at its best step."),
                 io.Image.Output(display_name="loss_plot", tooltip="The loss over the steps, as a picture."),
                 io.Image.Output(
-                    display_name="samples", tooltip="The preview pictures in order; the first is from before training."
+                    display_name="samples",
+                    tooltip="The preview pictures in the order of their steps; the first is from before training.",
                 ),
                 io.String.Output(display_name="report", tooltip="What was learned, how well, and any warnings."),
             ],
@@ -105,6 +106,8 @@ class Train(io.ComfyNode):
             )
             backend = HostBackend(model[0], clip[0], vae[0])
             record, samples = _learn(backend, config, pictures, own_captions)
+            if not record.losses:  # the start is no learned word, and must not be saved as one
+                raise ValueError(record.stopped or "Nothing was learned.")
             report = train_report(
                 backend, config, record, time.monotonic() - started, _warnings(backend, config, len(pictures))
             )
@@ -127,20 +130,33 @@ def _learn(
 
     def preview(step: int) -> None:
         progress.phase(f"preview at step {step}")
-        samples[step] = backend.sample(prompt, record.embedding(step), config.seed, config.resolution)
-        progress.picture(samples[step], step)
+        try:
+            samples[step] = backend.sample(prompt, record.embedding(step), config.seed, config.resolution)
+            progress.picture(samples[step], step)
+        except OUT_OF_MEMORY:  # what was learned is worth more than a picture of it
+            progress.phase(f"no memory for a preview at step {step}; training goes on")
 
     progress.phase("loading the models")
     with backend.lent(config.batch_size, config.resolution):
-        for step in train(backend, dataset, config):
-            record = step.record
-            progress.step(step)
-            if config.preview_every and step.index % config.preview_every == 0:
-                preview(step.index)
+        try:
+            for step in train(backend, dataset, config):
+                record = step.record
+                progress.step(step)
+                if config.preview_every and step.index % config.preview_every == 0 and step.index not in samples:
+                    preview(step.index)
+        except OUT_OF_MEMORY as error:
+            if not record.losses:
+                raise ValueError(
+                    f"The memory of {backend.device} does not hold a step of training. Lower batch_size or resolution, "
+                    "or close what else uses the device."
+                ) from error
+            record.stopped = f"There was no memory for step {len(record.trajectory)}; lower batch_size or resolution."
         if record.best_step not in samples:
             preview(record.best_step)
         progress.finish(record)
-    return record, torch.stack(list(samples.values())).movedim(1, -1)
+    if not samples:
+        samples[0] = torch.zeros(3, config.resolution, config.resolution)
+    return record, torch.stack([samples[step] for step in sorted(samples)]).movedim(1, -1)
 
 
 def _warnings(backend: HostBackend, config: TrainConfig, num_pictures: int) -> list[str]:

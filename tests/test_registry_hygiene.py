@@ -5,7 +5,6 @@ Sources of the list: the registry's published standards, and the findings that p
 
 from __future__ import annotations
 
-import fnmatch
 import re
 import shutil
 import subprocess
@@ -44,24 +43,20 @@ def shipped_files() -> list[Path]:
     """What `comfy node pack` would archive: all that git would track, less `.comfyignore`."""
     if shutil.which("git") is None or not (ROOT / ".git").exists():
         pytest.skip("not a git checkout")
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.splitlines()
-    lines = (ROOT / ".comfyignore").read_text("utf-8").splitlines()
-    ignored = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
-    kept = [name for name in listed if not any(matches(name, pattern) for pattern in ignored)]
-    return [ROOT / name for name in kept if (ROOT / name).is_file()]
+    ignored = {*_git("ls-files", "-ci", "-X", ".comfyignore"), *_git("ls-files", "-oi", "-X", ".comfyignore")}
+    listed = _git("ls-files", "--cached", "--others", "--exclude-standard")
+    return [ROOT / name for name in listed if name not in ignored and (ROOT / name).is_file()]
 
 
-def matches(name: str, pattern: str) -> bool:
-    """The part of gitignore's language that `.comfyignore` uses: folders by a slash at the end, else globs."""
-    if pattern.endswith("/"):
-        return name.startswith(pattern)
-    return fnmatch.fnmatch(name, pattern) or fnmatch.fnmatch(name.rsplit("/", 1)[-1], pattern)
+def _git(*arguments: str) -> list[str]:
+    run = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
+    return run.stdout.splitlines()
+
+
+def test_the_archive_holds_what_the_host_needs_and_no_more() -> None:
+    names = {file.relative_to(ROOT).as_posix() for file in shipped_files()}
+    assert {"__init__.py", "nodes/train.py", "web/docs/TI_Train/en.md", "ti_engine/demo/demo.safetensors"} <= names
+    assert not [name for name in names if name.startswith(("tests/", "benchmarks/", "docs/", ".ci/"))]
 
 
 def findings(text: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""What the engine asks of whoever owns the frozen models: ComfyUI's objects (nodes/) or diffusers' (standalone.py)."""
+"""What the engine asks of whoever owns the frozen models: ComfyUI's objects (nodes/) or diffusers' (standalone/)."""
 
 from __future__ import annotations
 

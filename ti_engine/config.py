@@ -99,7 +99,7 @@ class TrainConfig:
     )
     early_stop: bool = _setting(True, "Stop when the loss on the fixed evaluation set no longer falls.")
     preview_every: int = _setting(
-        50, "Updates between preview pictures, where the caller shows some. 0: none.", 0, 1_000_000
+        50, "Updates between preview pictures, where the caller shows some. 0: one of the result only.", 0, 1_000_000
     )
 
     def __post_init__(self) -> None:

@@ -40,14 +40,15 @@ class TrainRecord:
     """Step -> loss on the fixed evaluation set."""
     stopped: str | None = None
     """Why training ended before its last step, as a sentence; None if it did not."""
+    last_good: int | None = None
+    """The last step whose vectors gave a finite loss, where later ones did not; None if all did."""
 
     @property
     def best_step(self) -> int:
         """The evaluated step with the lowest loss; the last one if nothing was evaluated."""
-        if not self.evaluations:
-            return len(self.trajectory) - 1
-        finite = [step for step, loss in self.evaluations.items() if math.isfinite(loss)]
-        return min(finite, key=self.evaluations.__getitem__, default=0)
+        last = len(self.trajectory) - 1 if self.last_good is None else self.last_good
+        finite = [step for step, loss in self.evaluations.items() if math.isfinite(loss) and step <= last]
+        return min(finite, key=self.evaluations.__getitem__, default=0 if self.evaluations else last)
 
     def embedding(self, step: int | None = None) -> TokenEmbedding:
         """The word as it was after `step` updates; by default the best state."""
@@ -99,6 +100,8 @@ def train(
         loss = _accumulate_gradients(backend, dataset, config, vectors, generator)
         record.stopped = _trouble(step, loss, vectors)
         if record.stopped:
+            if not math.isfinite(loss):  # it is the vectors of the step before that gave this loss
+                record.last_good = max(0, step - 2)
             yield TrainStep(step - 1, loss, learning_rate, record)
             return
         if config.gradient_clip:

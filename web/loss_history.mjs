@@ -11,7 +11,7 @@ export function emptyHistory() {
 
 /** The history after an event of the server. A step that does not lie ahead of the last one begins a new run. */
 export function applyEvent(history, event) {
-  const isNewRun = event.step === 0 || event.step < history.step || history.cancelled;
+  const isNewRun = event.step < history.step || history.done || history.cancelled;
   const before = isNewRun ? emptyHistory() : history;
   return {
     ...before,

@@ -18,6 +18,7 @@ from .family import check_trainable, noise_schedule
 from .picture import sample_picture
 from .vocabulary import Vocabulary
 
+OUT_OF_MEMORY = memory.OOM_EXCEPTION
 _ACTIVATIONS = 8  # training keeps the activations that sampling frees; times the host's own estimate for sampling
 
 

@@ -55,7 +55,12 @@ class Loan:
     def paused(self) -> Iterator[None]:
         """The originals are back while this lasts, so that the host may sample, load and unload as it likes."""
         self._give_back()
-        yield  # after an error the originals stay where they belong
+        try:
+            yield  # after any other error the originals stay where they belong
+        except memory.OOM_EXCEPTION:
+            memory.soft_empty_cache()
+            self._take()  # so that training can go on without what did not fit
+            raise
         self._take()
 
     def _take(self) -> None:

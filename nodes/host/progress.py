@@ -99,7 +99,7 @@ class RunProgress:
             "stopped": record.stopped,
             "done": done,
         }
-        server.send_sync(_EVENT, message)
+        server.send_sync(_EVENT, message, server.client_id)
 
 
 def _server() -> Any:

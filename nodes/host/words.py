@@ -31,6 +31,12 @@ def encode_prompt(clip: Any, text: str, embeddings: Sequence[TokenEmbedding]) ->
                 f'Write {placeholder} where you want it, for example "a photo of {placeholder}", or disconnect it.'
             )
     tokens = tokenize(clip, text, words)
+    for placeholder, vectors in words.items():
+        if not any(positions(tokens, vectors).values()):
+            raise ValueError(
+                f"{placeholder} occurs in the text only inside of another learned word's placeholder, so its embedding "
+                f"would do nothing. Write {placeholder} on its own, or disconnect it."
+            )
     report = "\n".join(_applied(p, vectors, tokens) for p, vectors in words.items())
     return clip.encode_from_tokens_scheduled(tokens), report or "No embedding connected: as CLIP Text Encode."
 

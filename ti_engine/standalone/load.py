@@ -83,6 +83,10 @@ def _open_folder(folder: Path) -> Any:
         raise ValueError(f"{folder.name} is no diffusers pipeline: it has no readable model_index.json.") from error
     if kind != "StableDiffusionPipeline":
         raise ValueError(f"{folder.name} is a {kind}; only StableDiffusionPipeline, SD1's shape, can be used here.")
+    known = (None, "diffusers", "transformers", "stable_diffusion")
+    foreign = [part for part, origin in index.items() if isinstance(origin, list) and origin[0] not in known]
+    if foreign:
+        raise ValueError(f"{folder.name} brings code of its own for {', '.join(foreign)}, which is never run.")
     try:
         return StableDiffusionPipeline.from_pretrained(str(folder), local_files_only=True, **_PARTS_LEFT_OUT)
     except Exception as error:  # diffusers raises many kinds for a folder with parts missing or broken

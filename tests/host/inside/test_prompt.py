@@ -127,3 +127,10 @@ def test_bad_input_names_the_cure(clip, word, text, make, sentence):
 def test_a_missing_clip_is_one_sentence(word):
     with pytest.raises(ValueError, match="gave no CLIP"):
         ours(None, "a S*", word())
+
+
+def test_a_word_that_only_stands_inside_of_another_placeholder_is_an_error(clip):
+    engine = plugin("ti_engine")
+    cat, my_cat = (engine.TokenEmbedding({"clip_l": torch.full((1, 768), 0.01)}, name) for name in ("cat", "my cat"))
+    with pytest.raises(ValueError, match="only inside of another learned word's placeholder"):
+        ours(clip.clip, "a photo of my cat", cat, my_cat)

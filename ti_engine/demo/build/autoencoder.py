@@ -73,11 +73,13 @@ def _initialise(autoencoder: Any) -> Any:
                 nn.init.zeros_(module.bias)
     for module in autoencoder.modules():
         if isinstance(module, AutoencoderTinyBlock):
-            module.conv[-1].weight.mul_(0.1)
-            module.conv[-1].weight[:3] *= 0.1
+            branch: Any = module.conv
+            last = branch[-1]
+            last.weight.mul_(0.1)
+            last.weight[:3] *= 0.1
     scale = 3.0  # block means have a standard deviation of about a third, latents of one
-    encoder = [m for m in autoencoder.encoder.layers if isinstance(m, nn.Conv2d)]
-    decoder = [m for m in autoencoder.decoder.layers if isinstance(m, nn.Conv2d)]
+    encoder: list[Any] = [m for m in autoencoder.encoder.layers if isinstance(m, nn.Conv2d)]
+    decoder: list[Any] = [m for m in autoencoder.decoder.layers if isinstance(m, nn.Conv2d)]
     for conv in encoder[:-1]:
         conv.weight[:3] = 0
         for channel in range(3):
