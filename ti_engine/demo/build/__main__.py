@@ -22,7 +22,7 @@ from .autoencoder import reconstruction_psnr, train_autoencoder
 from .card import write_card
 from .diffusion import Networks, cache_latents, train_diffusion
 from .judge import judge_accuracy, train_judge
-from .measure import held_out_accuracy, other_skills
+from .measure import held_out_accuracy, judge_on_photos, other_skills
 
 CACHED_SCENES = 40960
 
@@ -36,8 +36,8 @@ def main() -> None:
     parser.add_argument("--go-on", action="store_true", help="train the shipped networks further instead of new ones")
     parser.add_argument("--measure", action="store_true", help="train nothing; measure the shipped weights again")
     args = parser.parse_args()
-    torch.set_num_threads(1)  # diffusion.py has two workers of its own
     if not args.measure:
+        torch.set_num_threads(1)  # diffusion.py has two workers of its own
         train(args)
     measure()
 
@@ -81,7 +81,8 @@ def measure() -> None:
             ),
             "Held-out combinations, no guidance (n = 384)": held_out_accuracy(networks, autoencoder, judge, 384, 1.0),
             f"Other skills, guidance {GUIDANCE:g} (n = 48 each)": other_skills(networks, autoencoder, judge),
-            "The judge itself on drawn scenes (n = 1024)": judge_accuracy(judge, generator),
+            "The judge itself on drawn photos of single objects (n = 1024)": judge_on_photos(judge),
+            "The judge itself on drawn scenes of all kinds (n = 1024)": judge_accuracy(judge, generator),
         },
         psnr=reconstruction_psnr(autoencoder, generator),
         parameters={"text encoder": _count(text_encoder), "UNet": _count(unet), "autoencoder": _count(autoencoder)},

@@ -32,7 +32,7 @@ def write_card(
     lines += [
         "",
         "Held-out combinations: 32 of 256 (shape, colour, texture) triples never occur in training. The judge is a",
-        "classifier (judge.py) trained on drawn scenes; its own accuracy is in the last table.",
+        "classifier (judge.py) trained on drawn scenes; its own accuracy is in the last two tables.",
         "",
     ]
     CARD.write_text("\n".join(lines), encoding="utf-8")

@@ -12,7 +12,7 @@ from ..corpus import HELD_OUT, full_caption, single_scenes
 from ..judge import Judge, judge_pictures
 from ..model import GUIDANCE, LATENT_SIZE, build_scheduler
 from ..tokenizer import BIASED_NOUN
-from ..world import BACKGROUNDS, COLOURS, RELATIONS, SHAPES, STYLES
+from ..world import BACKGROUNDS, COLOURS, RELATIONS, SHAPES, STYLES, TEXTURES
 from .diffusion import Networks, tokenize
 
 SAMPLING_STEPS = 20
@@ -52,6 +52,18 @@ def held_out_accuracy(
     seen = judge_pictures(judge, draw_captions(networks, autoencoder, captions, guidance)).attributes
     wanted = {"shape": scenes.shape, "colour": scenes.colour, "texture": scenes.texture, "background": background}
     return {name: float((seen[name] == truth).float().mean()) for name, truth in wanted.items()}
+
+
+def judge_on_photos(judge: Judge) -> dict[str, float]:
+    """The judge's own shares right on fresh photos of single objects, 4 of each combination: what it measures with."""
+    triples = [(s, c, t) for s in range(len(SHAPES)) for c in range(len(COLOURS)) for t in range(len(TEXTURES))]
+    shares: dict[str, list[float]] = {}
+    for seed in range(4):
+        scenes = single_scenes(triples, (7 * torch.arange(len(triples)) + seed) % len(BACKGROUNDS))
+        seen = judge_pictures(judge, scenes.draw(torch.Generator().manual_seed(50 + seed))).attributes
+        for name in ("shape", "colour", "texture", "background"):
+            shares.setdefault(name, []).append(float((seen[name] == getattr(scenes, name)).float().mean()))
+    return {name: sum(values) / len(values) for name, values in shares.items()}
 
 
 def other_skills(networks: Networks, autoencoder: AutoencoderTiny, judge: Judge, count: int = 48) -> dict[str, float]:
