@@ -52,7 +52,8 @@ class Backend(Protocol):
     device: torch.device
     """Where `denoise` wants its latents."""
     loss_scale: float
-    """Factor on the loss against underflow; 1 unless the denoiser computes in float16."""
+    """Factor on the loss against underflow, to start with: FLOAT16_LOSS_SCALE if the denoiser computes in float16,
+    else 1."""
     description: str
     """One line for reports: family, precision, device."""
 

@@ -19,9 +19,8 @@ from .config import TrainConfig
 from .dataset import TrainingSet
 from .embedding import TokenEmbedding
 from .evaluation_set import draw_evaluation_set
+from .gradients import GradientSum, draw_samples, gradients_of
 from .initial import initial_vectors
-from .loss import diffusion_loss
-from .noise import draw_sigmas
 
 FINAL_LEARNING_RATE = 0.05  # of the full one, at the end of the cosine
 _PATIENCE = 8  # evaluations without a better state before training stops early
@@ -40,6 +39,8 @@ class TrainRecord:
     """Step -> loss on the fixed evaluation set."""
     stopped: str | None = None
     """Why training ended before its last step, as a sentence; None if it did not."""
+    parts: int = 1
+    """Parts that batches were computed in at last; more than asked for where memory ran out."""
     last_good: int | None = None
     """The last step whose vectors gave a finite loss, where later ones did not; None if all did."""
 
@@ -83,6 +84,7 @@ def train(
         betas=(0.9, 0.99),
         weight_decay=0.0,
     )
+    gradient_sum = GradientSum(backend, config, vectors)
     evaluation_set = draw_evaluation_set(backend, dataset, config) if config.evaluate_every else None
     record = TrainRecord(config.placeholder)
 
@@ -97,7 +99,8 @@ def train(
         learning_rate = config.learning_rate * learning_rate_factor(config, step)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate * group["scale"]
-        loss = _accumulate_gradients(backend, dataset, config, vectors, generator)
+        loss = gradient_sum.of(draw_samples(backend, dataset, config, generator))
+        record.parts = gradient_sum.parts
         record.stopped = _trouble(step, loss, vectors)
         if record.stopped:
             if not math.isfinite(loss):  # it is the vectors of the step before that gave this loss
@@ -107,7 +110,6 @@ def train(
         if config.gradient_clip:
             torch.nn.utils.clip_grad_norm_(vectors.values(), config.gradient_clip)
         optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
         record.losses.append(loss)
         look(step)
         if config.early_stop and step < config.steps and _no_longer_falls(record, step):
@@ -126,46 +128,9 @@ def learning_rate_factor(config: TrainConfig, step: int) -> float:
     return warm_up * (FINAL_LEARNING_RATE + (1 - FINAL_LEARNING_RATE) * cosine)
 
 
-def _accumulate_gradients(
-    backend: Backend,
-    dataset: TrainingSet,
-    config: TrainConfig,
-    vectors: Mapping[str, Tensor],
-    generator: torch.Generator,
-) -> float:
-    """Gradients of the mean loss of one batch into `vectors`; returns that loss.
-
-    All randomness is drawn for the whole batch first, so splitting it changes memory and nothing else.
-    """
-    batch = dataset.draw_batch(config.batch_size, generator)
-    noise = torch.randn(batch.latents.shape, generator=generator)
-    sigma = draw_sigmas(backend.schedule, config.batch_size, config.high_noise_bias, generator)
-    part_size = config.batch_size // config.gradient_accumulation_steps
-    total = 0.0
-    for begin in range(0, config.batch_size, part_size):
-        part = slice(begin, begin + part_size)
-        encoded = backend.encode(batch.captions[part], config.placeholder, vectors, differentiable=True)
-        losses = diffusion_loss(
-            backend,
-            batch.latents[part].to(backend.device),
-            noise[part].to(backend.device),
-            sigma[part].to(backend.device),
-            encoded.cond,
-        )
-        loss = losses.sum() / config.batch_size
-        if loss.requires_grad:  # else the gradients stay None, which _trouble explains
-            (loss * backend.loss_scale).backward()
-            encoded.backward()
-        total += float(loss.detach())
-    for rows in vectors.values():
-        if rows.grad is not None:
-            rows.grad /= backend.loss_scale
-    return total
-
-
 def _trouble(step: int, loss: float, vectors: Mapping[str, Tensor]) -> str | None:
     """Why update `step` must not be made, as sentences; None if it may."""
-    gradients = [v.grad for v in vectors.values() if v.grad is not None]
+    gradients = gradients_of(vectors)
     if not math.isfinite(loss) or not all(bool(g.isfinite().all()) for g in gradients):
         what = "gradient is not finite" if math.isfinite(loss) else f"loss became {loss}"
         if step == 1:  # before any update, so no learning rate can be the cause

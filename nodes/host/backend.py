@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ...ti_engine import EncoderInfo, NoiseSchedule, TokenEmbedding
+from ...ti_engine.gradients import FLOAT16_LOSS_SCALE
 from .borrow import Loan
 from .caption_encoding import EncodedBatch, encode_captions
 from .denoiser import denoise
@@ -41,8 +42,7 @@ class HostBackend:
         self.encoders: Mapping[str, EncoderInfo] = {self._encoder.key: self.vocabulary.info()}
         self.device: torch.device = self._patcher.load_device
         dtype = base.manual_cast_dtype or base.get_dtype()
-        # Unscaled, float16 gradients of the text are all zero.
-        self.loss_scale = 4096.0 if dtype == torch.float16 else 1.0
+        self.loss_scale = FLOAT16_LOSS_SCALE if dtype == torch.float16 else 1.0
         precision = str(dtype).removeprefix("torch.")
         self.description = (
             f"{type(base.model_config).__name__}, {self.schedule.prediction}, {precision} on {self.device}"

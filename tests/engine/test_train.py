@@ -380,8 +380,28 @@ def test_a_model_that_never_gives_a_number_is_not_blamed_on_the_learning_rate():
     assert record.embedding().num_vectors == 1
 
 
-def test_a_gradient_that_overflows_ends_the_run_too():
-    record = run(toy_config(evaluate_every=0), ToyBackend(loss_scale=1e38))
+def test_a_scaled_gradient_that_overflows_is_computed_again_from_the_same_draws():
+    """2 ** 140 overflows float32; 2 ** 120 and less do not."""
+    plain = run(toy_config(), ToyBackend())
+    scaled = run(toy_config(), ToyBackend(loss_scale=2.0**140))
+    assert scaled.stopped is None
+    assert plain.losses == scaled.losses
+    for a, b in zip(plain.trajectory, scaled.trajectory, strict=True):
+        torch.testing.assert_close(a["clip_l"], b["clip_l"], rtol=1e-5, atol=0)
+
+
+def test_a_gradient_that_overflows_at_every_scale_ends_the_run(monkeypatch):
+    backend = ToyBackend()
+    denoise = backend.denoise
+
+    def steep(noisy, sigma, cond):
+        answer = denoise(noisy, sigma, cond)
+        if answer.requires_grad:
+            answer.register_hook(lambda gradient: gradient * torch.inf)
+        return answer
+
+    monkeypatch.setattr(backend, "denoise", steep)
+    record = run(toy_config(evaluate_every=0), backend)
     assert record.stopped is not None
     assert "The gradient is not finite at step 1" in record.stopped
     assert record.losses == []
@@ -400,3 +420,33 @@ def test_a_gradient_that_is_exactly_zero_ends_the_run_with_the_cause(cut, monkey
     assert "does not reach the model" in record.stopped
     assert record.losses == []
     assert len(record.trajectory) == 1
+
+
+def small_memory(backend: ToyBackend, largest: int, monkeypatch) -> None:
+    """Makes the backend's memory hold `largest` samples at once."""
+    denoise = backend.denoise
+
+    def tight(noisy, sigma, cond):
+        if len(noisy) > largest and cond.requires_grad:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+        return denoise(noisy, sigma, cond)
+
+    monkeypatch.setattr(backend, "denoise", tight)
+
+
+def test_a_batch_that_does_not_fit_is_split_and_nothing_is_lost(monkeypatch):
+    whole = run(toy_config(), ToyBackend(dtype=torch.float64))
+    backend = ToyBackend(dtype=torch.float64)
+    small_memory(backend, 2, monkeypatch)
+    split = run(toy_config(), backend)
+    assert split.parts == 4
+    assert whole.losses == pytest.approx(split.losses, rel=1e-5)
+    for a, b in zip(whole.trajectory, split.trajectory, strict=True):
+        torch.testing.assert_close(a["clip_l"], b["clip_l"], rtol=1e-4, atol=1e-6)
+
+
+def test_a_sample_that_does_not_fit_is_the_callers_to_explain(monkeypatch):
+    backend = ToyBackend()
+    small_memory(backend, 0, monkeypatch)
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        run(toy_config(), backend)

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from ..backend import EncoderInfo
 from ..embedding import TokenEmbedding
+from ..gradients import FLOAT16_LOSS_SCALE
 from ..noise import NoiseSchedule, append_dims
 from .text import Conditioning, EncodedTexts, TextEncoder
 
 SD1_GUIDANCE = 7.5
-_FLOAT16_LOSS_SCALE = 1024.0
 _PICTURES_AT_ONCE = 4
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -54,7 +54,7 @@ class DiffusersBackend:
         width = self._text.info().width
         self.encoder_key = "clip_h" if width == 1024 else "clip_l"
         self.encoders: Mapping[str, EncoderInfo] = {self.encoder_key: self._text.info()}
-        self.loss_scale = _FLOAT16_LOSS_SCALE if self.dtype == torch.float16 else 1.0
+        self.loss_scale = FLOAT16_LOSS_SCALE if self.dtype == torch.float16 else 1.0
         self.factor = 2 ** (len(_stages(self._autoencoder)) - 1)
         """Pixels of a picture's side for one of its latents."""
         self.resolution: int = int(self._unet.config.sample_size) * self.factor

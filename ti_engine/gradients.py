@@ -1,0 +1,108 @@
+"""The gradient of one update: what is drawn for it, and how it is summed up."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .backend import Backend
+from .config import TrainConfig
+from .dataset import TrainingSet
+from .loss import diffusion_loss
+from .noise import draw_sigmas
+
+# For denoisers in float16, whose small gradients are all zero unscaled. As torch.amp.GradScaler starts.
+FLOAT16_LOSS_SCALE = 2.0**16
+_BACK_OFF = 4.0
+OUT_OF_MEMORY = torch.cuda.OutOfMemoryError
+"""What torch raises where an accelerator's memory is full."""
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Everything that is random in one update. latents, noise: [B, C, h, w]; sigma: [B]; captions: B texts."""
+
+    latents: Tensor
+    noise: Tensor
+    sigma: Tensor
+    captions: list[str]
+
+
+def draw_samples(backend: Backend, dataset: TrainingSet, config: TrainConfig, generator: torch.Generator) -> Samples:
+    """The samples of the next update, drawn for the whole batch: splitting it changes memory and nothing else."""
+    batch = dataset.draw_batch(config.batch_size, generator)
+    noise = torch.randn(batch.latents.shape, generator=generator)
+    sigma = draw_sigmas(backend.schedule, config.batch_size, config.high_noise_bias, generator)
+    return Samples(batch.latents, noise, sigma, batch.captions)
+
+
+class GradientSum:
+    """Gradients of the mean loss of a batch, part by part, with the loss scaled as float16 needs it.
+
+    What does not work is tried again with the same samples in a way that changes no result: where a gradient overflows
+    while the loss does not, the scale is lowered for good; where memory runs out, batches are split further for good.
+    """
+
+    def __init__(self, backend: Backend, config: TrainConfig, vectors: Mapping[str, Tensor]) -> None:
+        self._backend, self._config, self._vectors = backend, config, vectors
+        self._scale = backend.loss_scale
+        self.parts = config.gradient_accumulation_steps
+        """How many parts a batch is computed in now."""
+
+    def of(self, samples: Samples) -> float:
+        """Sets `grad` of the vectors, unscaled; returns the loss. Raises OUT_OF_MEMORY if one sample does not fit."""
+        while True:
+            try:
+                loss = self._sum(samples)
+            except OUT_OF_MEMORY:
+                if self.parts == len(samples.captions):
+                    raise
+                loss = None  # the rest outside, where the failed step's tensors are no longer held by the error
+            if loss is None:
+                self.parts = next(n for n in range(self.parts + 1, 1 + len(samples.captions)) if _divides(n, samples))
+                if torch.cuda.is_available():
+                    torch.cuda.empty_cache()
+                continue
+            overflow = math.isfinite(loss) and not all(bool(g.isfinite().all()) for g in gradients_of(self._vectors))
+            if not overflow or self._scale <= 1:
+                return loss
+            self._scale = max(1.0, self._scale / _BACK_OFF)
+
+    def _sum(self, samples: Samples) -> float:
+        device, count = self._backend.device, len(samples.captions)
+        for rows in self._vectors.values():
+            rows.grad = None
+        total = 0.0
+        for begin in range(0, count, count // self.parts):
+            part = slice(begin, begin + count // self.parts)
+            encoded = self._backend.encode(
+                samples.captions[part], self._config.placeholder, self._vectors, differentiable=True
+            )
+            losses = diffusion_loss(
+                self._backend,
+                samples.latents[part].to(device),
+                samples.noise[part].to(device),
+                samples.sigma[part].to(device),
+                encoded.cond,
+            )
+            loss = losses.sum() / count
+            if loss.requires_grad:  # else the gradients stay None, which the loop explains
+                (loss * self._scale).backward()
+                encoded.backward()
+            total += float(loss.detach())
+        for gradient in gradients_of(self._vectors):
+            gradient /= self._scale
+        return total
+
+
+def _divides(parts: int, samples: Samples) -> bool:
+    return len(samples.captions) % parts == 0
+
+
+def gradients_of(vectors: Mapping[str, Tensor]) -> list[Tensor]:
+    """The gradients that are there."""
+    return [rows.grad for rows in vectors.values() if rows.grad is not None]
