@@ -9,10 +9,10 @@ import torch
 from comfy_api.latest import io, ui
 from torch import Tensor
 
-from ..ti_engine import TokenEmbedding, TrainConfig, TrainRecord, encode_training_set, train
+from ..ti_engine import TokenEmbedding, TrainConfig, TrainRecord, encode_training_set, train, training_warnings
 from ..ti_engine.files import training_metadata
 from .host.backend import OUT_OF_MEMORY, HostBackend
-from .host.progress import RunProgress
+from .host.progress import RunProgress, finished_chart
 from .loss_plot import loss_plot
 from .schema import CATEGORY, TIEmbedding, setting, supported
 from .train_report import train_report
@@ -108,13 +108,14 @@ class Train(io.ComfyNode):
             record, samples = _learn(backend, config, pictures, own_captions)
             if not record.losses:  # the start is no learned word, and must not be saved as one
                 raise ValueError(record.stopped or "Nothing was learned.")
-            report = train_report(
-                backend, config, record, time.monotonic() - started, _warnings(backend, config, len(pictures))
-            )
+            warnings = backend.ignored() + training_warnings(backend, config, record, len(pictures))
+            report = train_report(backend, config, record, time.monotonic() - started, warnings)
             word = record.embedding()
             metadata = training_metadata(config, record, backend.description, None, len(pictures))
             embedding = TokenEmbedding(word.vectors, word.placeholder, metadata)
-        return io.NodeOutput(embedding, loss_plot(record), samples, report, ui=ui.PreviewImage(contact_sheet(samples)))
+        shown = ui.PreviewImage(contact_sheet(samples)).as_dict()
+        shown["loss_chart"] = [finished_chart(record, config.steps)]  # the host sends it again with a cached result
+        return io.NodeOutput(embedding, loss_plot(record), samples, report, ui=shown)
 
 
 def _learn(
@@ -157,15 +158,3 @@ def _learn(
     if not samples:
         samples[0] = torch.zeros(3, config.resolution, config.resolution)
     return record, torch.stack([samples[step] for step in sorted(samples)]).movedim(1, -1)
-
-
-def _warnings(backend: HostBackend, config: TrainConfig, num_pictures: int) -> list[str]:
-    warnings = backend.ignored()
-    if num_pictures == 1:
-        warnings.append("There was only one picture, so its background and pose became part of the word; use 3 to 5.")
-    if backend.vocabulary.is_word(config.placeholder):
-        warnings.append(
-            f"{config.placeholder} is a word that the model knows; in prompts for Encode Prompt with S* it now means "
-            "the learned thing only. Something like S* avoids mix-ups."
-        )
-    return warnings

@@ -8,6 +8,7 @@ In short:
     word = step.record.embedding()
 """
 
+from .advice import training_warnings
 from .backend import Backend, EncodedCaptions, EncoderInfo
 from .captions import CaptionSource
 from .config import PRESETS, TrainConfig
@@ -31,4 +32,5 @@ __all__ = [
     "TrainingSet",
     "encode_training_set",
     "train",
+    "training_warnings",
 ]

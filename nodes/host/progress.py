@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 import uuid
@@ -20,6 +21,7 @@ from .folders import temporary_folder
 _EVENT = "textual_inversion.step"
 _SECONDS_BETWEEN = 0.1
 _PREVIEW_SIDE = 512  # px
+_MOST_POINTS = 1024
 
 
 class RunProgress:
@@ -90,16 +92,29 @@ class RunProgress:
         server = _server()
         if server is None or self._node_id is None:
             return
-        message = {
-            "node": self._node_id,
-            "step": len(record.trajectory) - 1,
-            "steps": self._steps,
-            "points": points,
-            "evaluations": evaluations,
-            "stopped": record.stopped,
-            "done": done,
-        }
+        message = {"node": self._node_id, **_state(record, self._steps, points, evaluations, done)}
         server.send_sync(_EVENT, message, server.client_id)
+
+
+def finished_chart(record: TrainRecord, steps: int) -> dict[str, Any]:
+    """What the page needs to draw the chart of a run that it has not seen: a finished one, at most 1,024 points."""
+    stride = -(-max(1, len(record.losses)) // _MOST_POINTS)
+    points = [[i + 1, record.losses[i]] for i in range(0, len(record.losses), stride)]
+    evaluations = [[step, loss] for step, loss in record.evaluations.items()]
+    return _state(record, steps, points, evaluations, done=True)
+
+
+def _state(
+    record: TrainRecord, steps: int, points: list[list[float]], evaluations: list[list[float]], done: bool
+) -> dict[str, Any]:
+    return {
+        "step": len(record.trajectory) - 1,
+        "steps": steps,
+        "points": points,
+        "evaluations": [e for e in evaluations if math.isfinite(e[1])],  # NaN would be no JSON
+        "stopped": record.stopped,
+        "done": done,
+    }
 
 
 def _server() -> Any:

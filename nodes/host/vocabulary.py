@@ -49,10 +49,6 @@ class Vocabulary:
         """The vectors [tokens, width] of the tokens of `words`, in float32 on the CPU."""
         return self._rows(torch.tensor(self.token_ids(words)))
 
-    def is_word(self, text: str) -> bool:
-        """Whether `text` is one token that the encoder has learned a meaning for."""
-        return len(self._known_ids(text)) == 1 and text.isalpha()
-
     @torch.no_grad()
     def nearest(self, vector: Tensor, count: int) -> list[tuple[str, float]]:
         """The `count` tokens that point most in the direction of `vector` [width], with the cosine."""

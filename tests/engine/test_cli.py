@@ -148,6 +148,26 @@ def test_ctrl_c_keeps_what_was_learned(monkeypatch: pytest.MonkeyPatch, capsys: 
     assert not Path("none.safetensors").exists()
 
 
+def test_a_full_memory_keeps_what_was_learned(monkeypatch: pytest.MonkeyPatch, capsys: Output) -> None:
+    loop = train_loop
+
+    def full(*arguments: Any) -> Iterator[Any]:
+        for step in loop(*arguments):
+            yield step
+            if step.index == full_after:
+                raise torch.cuda.OutOfMemoryError
+
+    monkeypatch.setattr(sys.modules["ti_engine.train"], "train", full)
+    full_after = 1
+    assert main(["train", "a.png", *QUICK]) == 0
+    assert "The memory of cpu is full; lower --batch-size" in capsys.readouterr().err
+    assert load_embedding("word.safetensors").num_vectors == 1
+    full_after = 0
+    assert main(["train", "a.png", *QUICK, "--output", "none.safetensors"]) == 2
+    assert "The memory of cpu is full" in capsys.readouterr().err
+    assert not Path("none.safetensors").exists()
+
+
 def test_what_was_learned_is_not_lost_when_it_cannot_be_saved(capsys: Output) -> None:
     Path("file").write_text("")
     assert main(["train", "a.png", *QUICK, "--output", "file/word.safetensors"]) == 2

@@ -57,6 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError(f"--output {output.name} must end in .safetensors.")
     if output.exists() and not arguments.overwrite:
         raise ValueError(f"{output.name} exists already; choose another --output or add --overwrite.")
+    from ..advice import training_warnings
     from ..dataset import encode_training_set
     from ..files import load_embedding
     from ..pictures import load_picture
@@ -75,6 +76,9 @@ def run(arguments: argparse.Namespace) -> int:
     _say(f"{backend.description}; {len(files)} pictures at {config.resolution} px")
     dataset = encode_training_set(backend, pictures, config, captions)
     result = learn(backend, dataset, config, start, arguments.quiet)
+    if result.record is not None:
+        for warning in training_warnings(backend, config, result.record, len(files)):
+            _say(f"warning: {warning}")
     return _finish(result, backend.name, backend.weights_hash, config, len(files), output, arguments)
 
 
@@ -94,9 +98,10 @@ def learn(
     start: TokenEmbedding | None = None,
     quiet: bool = False,
 ) -> Result:
-    """Train with a progress bar on stderr. Ctrl-C ends it and keeps what was learned."""
+    """Train with a progress bar on stderr. Ctrl-C or a full memory ends it and keeps what was learned."""
     from tqdm import tqdm
 
+    from ..gradients import OUT_OF_MEMORY
     from ..train import train
 
     record, began = None, time.monotonic()
@@ -110,6 +115,11 @@ def learn(
                     bar.set_postfix(loss=f"{step.loss:.4f}", best=record.best_step, refresh=False)
     except KeyboardInterrupt:
         return Result(record, True, time.monotonic() - began)
+    except OUT_OF_MEMORY as error:
+        cure = f"The memory of {backend.device} is full; lower --batch-size or --resolution."
+        if record is None or not record.losses:
+            raise ValueError(cure) from error
+        record.stopped = f"{cure} What was learned in {len(record.losses)} steps is kept."
     return Result(record, False, time.monotonic() - began)
 
 
