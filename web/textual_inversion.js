@@ -30,6 +30,9 @@ app.registerExtension({
 
   setup() {
     api.addEventListener("textual_inversion.step", ({ detail }) => charts.step(detail));
+    api.addEventListener("executed", ({ detail }) => {
+      for (const chart of detail.output?.loss_chart ?? []) charts.finished(detail.node, chart);
+    });
     api.addEventListener("execution_interrupted", ({ detail }) => charts.ended(detail));
     api.addEventListener("execution_error", ({ detail }) => charts.ended(detail));
     // A theme is a set of CSS variables on the root element; what is already drawn does not follow them by itself.

@@ -28,6 +28,14 @@ export function createTrainCharts(rootGraph, panelOf) {
       showOne(key);
     },
 
+    /** The host gives out the result of a node: also a kept one, of a run that this page has not seen. */
+    finished(nodeId, event) {
+      const key = `${rootGraph()?.id ?? ""}/${nodeId}`;
+      if (running.get(String(nodeId)) === key) return; // seen live, with every point
+      histories.set(key, applyEvent(emptyHistory(), event));
+      showOne(key);
+    },
+
     /** The host says that the node was interrupted or failed. */
     ended(event) {
       const key = running.get(String(event.node_id));

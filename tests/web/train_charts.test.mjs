@@ -60,3 +60,16 @@ test("nodes of other classes are left alone", () => {
   charts.step(step("5", 0));
   assert.equal(shown.size, 0);
 });
+
+test("a kept result of a run that the page has not seen is drawn, and does not replace one that it has seen", () => {
+  const graph = { id: "a", nodes: [trainNode(5), trainNode(6)] };
+  const { charts, shown } = page(graph);
+  const kept = step("5", 9, { points: [[1, 3], [9, 1]], done: true });
+  charts.finished("5", kept);
+  assert.deepEqual(shown.get(graph.nodes[0]).points, kept.points);
+  assert.equal(shown.get(graph.nodes[0]).done, true);
+  charts.step(step("6", 0));
+  charts.step(step("6", 1));
+  charts.finished("6", kept);
+  assert.equal(shown.get(graph.nodes[1]).step, 1);
+});
