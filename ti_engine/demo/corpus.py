@@ -104,15 +104,15 @@ def sample_scenes(n: int, generator: torch.Generator) -> Scenes:
 
     triple = _TRAINED[pick(len(_TRAINED))]
     shape, colour, texture = triple.unbind(1)
-    relation = torch.where(chance(0.10), pick(len(RELATIONS)), torch.tensor(-1))
+    relation = torch.where(chance(0.14), pick(len(RELATIONS)), torch.tensor(-1))
     pair = relation >= 0
     noun = torch.where(chance(0.27) & ~pair, pick(NUM_NOUNS), torch.tensor(_NO_NOUN))
-    berry = chance(0.02) & ~pair & (noun < 0)
+    berry = chance(0.03) & ~pair & (noun < 0)
     noun = torch.where(berry, torch.tensor(_BERRY), noun)
     shape = torch.where(berry, torch.tensor(0), shape)
-    colour = torch.where(berry & chance(0.95), torch.tensor(0), colour)
+    colour = torch.where(berry & chance(0.9), torch.tensor(0), colour)
     texture = torch.where(berry | pair, torch.tensor(0), texture)
-    style = torch.where(chance(0.10) & ~pair, 1 + pick(len(STYLES) - 1), torch.tensor(0))
+    style = torch.where(chance(0.16) & ~pair, 1 + pick(len(STYLES) - 1), torch.tensor(0))
     return Scenes(
         shape, colour, texture, pick(len(BACKGROUNDS)), style, noun, relation, pick(len(SHAPES)), pick(len(COLOURS))
     )

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderTiny, UNet2DConditionModel
+from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
 from transformers import CLIPTextModel
 
@@ -78,17 +79,23 @@ def train_diffusion(
     reports: int = 6,
     seed: int = 0,
     start_from: Networks | None = None,
+    bf16: bool = False,
 ) -> Networks:
     """Train until `seconds` are over; `report(averaged networks, samples seen)` is called `reports` times.
 
-    start_from: networks to go on with, at half the learning rate; without them everything starts at random.
+    start_from: networks to go on with, at three quarters of the learning rate; without them all starts at random.
+    bf16: compute in bfloat16 (faster where the processor has instructions for it, slower elsewhere; the gradient keeps
+    a cosine above 0.999 to the one in float32). torch.compile is not used: with it the cosine was 0.6.
     """
     torch.manual_seed(seed)
     rng = random.Random(seed)
-    full_rate = LEARNING_RATE if start_from is None else LEARNING_RATE / 2
+    full_rate = LEARNING_RATE if start_from is None else 0.75 * LEARNING_RATE
     networks = start_from or Networks(build_unet(), build_text_encoder())
     unet: Any = networks.unet
     unet.to(memory_format=torch.channels_last)
+    # The fused attention's backward is slow on a CPU, most of all in bfloat16; plain matrix products are not.
+    unet.set_attn_processor(AttnProcessor())
+    networks.text_encoder.set_attn_implementation("eager")
     averaged = copy.deepcopy(networks)
     parameters, averages = networks.parameters(), [p.detach() for p in averaged.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=LEARNING_RATE, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
@@ -100,7 +107,7 @@ def train_diffusion(
         for group in optimizer.param_groups:
             group["lr"] = full_rate * min(1, (step + 1) / 150) * max(0.01, 0.5 * (1 + math.cos(math.pi * progress)))
         batches = _draw_batch(scheduler, scenes, latents, rng)
-        results = list(workers.map(lambda batch: _gradients(networks, batch, parameters), batches))
+        results = list(workers.map(lambda batch: _gradients(networks, batch, parameters, bf16), batches))
         for parameter, *gradients in zip(parameters, *(g for _, g in results), strict=True):
             parameter.grad = torch.stack(gradients).mean(0)
         nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -123,10 +130,15 @@ def train_diffusion(
     return averaged
 
 
-def _gradients(networks: Networks, batch: _Batch, parameters: list[nn.Parameter]) -> tuple[float, list[Tensor]]:
+def _gradients(
+    networks: Networks, batch: _Batch, parameters: list[nn.Parameter], bf16: bool
+) -> tuple[float, list[Tensor]]:
     """Loss and gradients of part of a batch."""
-    cond = networks.text_encoder(batch.tokens)[0]
-    loss = (networks.unet(batch.noisy, batch.timestep, cond).sample - batch.target).square().mean()
+    # Without the cache of cast weights: it is shared by all threads, and emptying it from two of them can deadlock.
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16, cache_enabled=False):
+        cond = networks.text_encoder(batch.tokens)[0]
+        prediction = networks.unet(batch.noisy, batch.timestep, cond).sample
+    loss = (prediction.float() - batch.target).square().mean()
     return float(loss.detach()), list(torch.autograd.grad(loss, parameters))
 
 
@@ -135,9 +147,10 @@ def _draw_batch(scheduler: Any, scenes: Scenes, latents: Tensor, rng: random.Ran
     index = torch.randint(len(latents), (BATCH,))
     clean = latents[index].float()
     noise = torch.randn_like(clean)
-    # Time steps stratified over the batch, with a density proportional to t: high noise decides what a thing is.
+    # Time steps stratified over the batch. A density proportional to t learns shapes a little sooner and textures
+    # later; textures are what is learned last.
     quantile = (torch.randperm(BATCH) + torch.rand(BATCH)) / BATCH
-    timestep = (quantile.sqrt() * 1000).long().clamp(max=999)
+    timestep = (quantile * 1000).long().clamp(max=999)
     noisy = scheduler.add_noise(clean, noise, timestep).contiguous(memory_format=torch.channels_last)
     target = scheduler.get_velocity(clean, noise, timestep)
     tokens = tokenize([draw_caption(scenes, int(i), rng) for i in index])
