@@ -15,7 +15,7 @@ from ...ti_engine.gradients import FLOAT16_LOSS_SCALE
 from .borrow import Loan
 from .caption_encoding import EncodedBatch, encode_captions
 from .denoiser import denoise
-from .family import check_trainable, noise_schedule
+from .family import noise_schedule, recognise
 from .picture import sample_picture
 from .vocabulary import Vocabulary
 
@@ -32,25 +32,24 @@ class HostBackend:
     loss_scale: float
 
     def __init__(self, model: Any, clip: Any, vae: Any) -> None:
-        self._encoder = check_trainable(model, clip, vae)
+        self._family = recognise(model, clip, vae)
         self._patcher, self._clip = _without_dynamic_loading(model), _clip_without_dynamic_loading(clip)
         self._vae = vae
         self._loan: Loan | None = None
         base = self._patcher.model
-        self.vocabulary = Vocabulary(self._encoder.tokenizer, self._encoder.network)
+        self._vocabularies = {key: Vocabulary(encoder) for key, encoder in self._family.encoders.items()}
         self.schedule: NoiseSchedule = noise_schedule(self._patcher.get_model_object("model_sampling"))
-        self.encoders: Mapping[str, EncoderInfo] = {self._encoder.key: self.vocabulary.info()}
+        self.encoders: Mapping[str, EncoderInfo] = {k: v.info() for k, v in self._vocabularies.items()}
         self.device: torch.device = self._patcher.load_device
         dtype = base.manual_cast_dtype or base.get_dtype()
         self.loss_scale = FLOAT16_LOSS_SCALE if dtype == torch.float16 else 1.0
         precision = str(dtype).removeprefix("torch.")
-        self.description = (
-            f"{type(base.model_config).__name__}, {self.schedule.prediction}, {precision} on {self.device}"
-        )
+        facts = [self._family.name, " + ".join(self.encoders), self.schedule.prediction]
+        self.description = f"{', '.join(facts)}, {precision} on {self.device}"
 
     def lent(self, batch_size: int, resolution: int) -> Loan:
         """The context in which training runs: models on their devices, weights usable by autograd."""
-        shape = [batch_size, 4, resolution // 8, resolution // 8]
+        shape = [batch_size, self._family.latent_channels, resolution // 8, resolution // 8]
         need = self._patcher.model.memory_required(shape) * _ACTIVATIONS
         self._loan = Loan([self._patcher, self._clip.patcher], need)
         return self._loan
@@ -67,10 +66,10 @@ class HostBackend:
         return [f"The model carries {name}, which training does not call." for name in sorted(names & options.keys())]
 
     def word_vectors(self, words: str) -> dict[str, Tensor]:
-        return {self._encoder.key: self.vocabulary.vectors(words)}
+        return {key: vocabulary.vectors(words) for key, vocabulary in self._vocabularies.items()}
 
     def nearest_words(self, key: str, vector: Tensor, count: int) -> list[tuple[str, float]]:
-        return self.vocabulary.nearest(vector, count)
+        return self._vocabularies[key].nearest(vector, count)
 
     @torch.no_grad()
     def encode_pictures(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
@@ -83,17 +82,20 @@ class HostBackend:
     def encode(
         self, captions: Sequence[str], placeholder: str, vectors: Mapping[str, Tensor], differentiable: bool
     ) -> EncodedBatch:
-        return encode_captions(self._clip, captions, placeholder, vectors, differentiable)
+        words, together = {placeholder: vectors}, self._family.joins_captions
+        return encode_captions(self._clip, captions, words, differentiable, together)
 
     def denoise(self, noisy: Tensor, sigma: Tensor, cond: Any) -> Tensor:
         memory.throw_exception_if_processing_interrupted()
-        return denoise(self._patcher, noisy, sigma, cond.rows())
+        return denoise(self._patcher, noisy, sigma, cond, self._family.adds_in_place)
 
     def sample(
         self, prompt: str, embedding: TokenEmbedding | None, seed: int, resolution: int, steps: int = 20
     ) -> Tensor:
         with self._originals_back():
-            return sample_picture(self._patcher, self._clip, self._vae, prompt, embedding, seed, resolution, steps)
+            return sample_picture(
+                self._patcher, self._clip, self._vae, prompt, embedding, seed, resolution, steps, self._family.guidance
+            )
 
     def _originals_back(self) -> AbstractContextManager[None]:
         return self._loan.paused() if self._loan is not None and self._loan.is_open else nullcontext()

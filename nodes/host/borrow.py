@@ -7,13 +7,15 @@ save for backward. For the time of a loan each is replaced by a frozen parameter
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
 import comfy.model_management as memory
 import torch
 from comfy.sd1_clip import SDClipModel
 from torch import Tensor, nn
+
+from .kernels import differentiable_kernels
 
 _CLIP_OPTIONS = ("layer", "layer_idx", "return_projected_pooled", "execution_device")  # set by every encoding
 
@@ -38,6 +40,7 @@ class Loan:
         self._swaps: list[_Swap] = []
         self._options: list[tuple[SDClipModel, dict[str, Any]]] = []
         self._was_training: bool | None = None
+        self._kernels = ExitStack()
 
     def __enter__(self) -> Loan:
         self._take()
@@ -76,11 +79,13 @@ class Loan:
             self._was_training = getattr(memory, "in_training", None)
             if self._was_training is not None:
                 memory.in_training = True  # pyright: ignore[reportAttributeAccessIssue]
+            self._kernels.enter_context(differentiable_kernels())
         except BaseException:
             self._give_back()
             raise
 
     def _give_back(self) -> None:
+        self._kernels.close()
         for swap in self._swaps:
             # Only where nobody replaced it meanwhile: blind restoring would leave a LoRA's weights in the model.
             if swap.owner.get(swap.name) is swap.plain:

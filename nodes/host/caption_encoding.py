@@ -1,4 +1,4 @@
-"""Captions through the host's text encoder, cut off from it so that its graph and the UNet's never coexist.
+"""Captions through the host's text encoders, cut off from them so that their graph and the UNet's never coexist.
 
 The captions are encoded without gradients; the loss's gradient is collected at that result; then they are encoded
 again with gradients, and what was collected is carried on to the vectors. Same gradient as one graph, to the last bit.
@@ -6,7 +6,6 @@ again with gradients, and what was collected is carried on to the vectors. Same 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,17 +17,18 @@ from torch.overrides import TorchFunctionMode
 
 from .prompt import Tokens, tokenize
 
+Entry = dict[str, Any]
+"""One text as the host's encode gives it: "cond" [1, T, D], and what else its family has ("pooled_output", ...)."""
+
+_LEARNED_THROUGH = ("cond", "pooled_output")  # the tensors of an entry that gradients go through
+
 
 @dataclass
 class Conditioning:
-    """The distinct captions [U, T, D] of a batch, and which of them each sample has [B]."""
+    """The distinct captions of a batch, and which of them each of its B samples has."""
 
-    distinct: Tensor
-    index: Tensor
-
-    def rows(self) -> Tensor:
-        """[B, T, D]"""
-        return self.distinct[self.index]
+    distinct: list[Entry]
+    index: list[int]
 
 
 @dataclass
@@ -37,19 +37,26 @@ class EncodedBatch:
 
     cond: Conditioning
     clip: Any
-    tokens: Tokens
-    chunks: list[int]
+    passes: list[list[Tokens]]
+    """The captions' tokens, those that go through the encoder together side by side."""
 
     def backward(self) -> None:
-        """Carry the gradient of `cond` on to the vectors; does nothing where none arrived."""
-        gradient = self.cond.distinct.grad
-        if gradient is None:
-            return
-        # The encoder's layers add in place, which autograd refuses without the first guard; newer hosts write
+        """Carry the gradients of `cond` on to the vectors; does nothing where none arrived."""
+        entries = iter(self.cond.distinct)
+        # The encoders' layers add in place, which autograd refuses without the first guard; newer hosts write
         # into `out=` arguments, which the second one drops. Backward has to happen inside.
         with torch.enable_grad(), allow_mutation_on_saved_tensors(), _WithoutOut():
-            again = _run_encoder(self.clip, self.tokens, self.chunks)
-            again.backward(gradient)
+            for captions in self.passes:
+                leaves = [next(entries) for _ in captions]
+                if all(leaf[name].grad is None for leaf in leaves for name in _tensors(leaf)):
+                    continue
+                pairs = [
+                    (again[name], leaf[name].grad)
+                    for leaf, again in zip(leaves, run_encoders(self.clip, captions), strict=True)
+                    for name in _tensors(leaf)
+                    if leaf[name].grad is not None and again[name].requires_grad
+                ]
+                torch.autograd.backward([tensor for tensor, _ in pairs], [gradient for _, gradient in pairs])
 
 
 class _WithoutOut(TorchFunctionMode):
@@ -63,38 +70,47 @@ class _WithoutOut(TorchFunctionMode):
 
 
 def encode_captions(
-    clip: Any, captions: Sequence[str], placeholder: str, vectors: Mapping[str, Tensor], differentiable: bool
+    clip: Any,
+    captions: Sequence[str],
+    words: Mapping[str, Mapping[str, Tensor]],
+    differentiable: bool,
+    together: bool,
 ) -> EncodedBatch:
-    """Captions with `vectors` in place of the placeholder. The CLIP has to be loaded already (borrow.Loan).
+    """Captions with vectors in place of the words (placeholder -> encoder key -> rows), each distinct one once.
 
-    Each distinct caption is encoded once.
+    together: in one pass; then nothing but the token states is kept of them. The CLIP has to be loaded already
+    (borrow.Loan).
     """
     distinct = list(dict.fromkeys(captions))
-    tokens, chunks = _join([tokenize(clip, caption, {placeholder: vectors}) for caption in distinct])
+    tokens = [tokenize(clip, caption, words) for caption in distinct]
+    passes = [tokens] if together else [[one] for one in tokens]
     with torch.no_grad():
-        encoded = _run_encoder(clip, tokens, chunks).clone()
-    encoded.requires_grad_(differentiable)
-    index = torch.tensor([distinct.index(c) for c in captions], device=encoded.device)
-    return EncodedBatch(Conditioning(encoded, index), clip, tokens, chunks)
+        entries = [entry for part in passes for entry in run_encoders(clip, part)]
+    for entry in entries:
+        for name in _tensors(entry):
+            entry[name] = entry[name].clone().requires_grad_(differentiable)
+    return EncodedBatch(Conditioning(entries, [distinct.index(c) for c in captions]), clip, passes)
 
 
-def _join(parts: Sequence[Tokens]) -> tuple[Tokens, list[int]]:
-    """One dict of tokens with the chunks of all captions, and how many each caption has."""
-    (key,) = parts[0]
-    return {key: [chunk for part in parts for chunk in part[key]]}, [len(part[key]) for part in parts]
+def run_encoders(clip: Any, captions: Sequence[Tokens]) -> list[Entry]:
+    """An entry for every caption; of several captions in one pass only their token states.
 
-
-def _run_encoder(clip: Any, tokens: Tokens, chunks: list[int]) -> Tensor:
-    """[U, T, D] for U captions of `chunks[i]` chunks each, repeated to a common length as the host's sampler does.
-
-    Calls the encoder as `CLIP.encode_from_tokens` does, but without loading: that could evict the UNet on loan.
+    Calls the encoders as `CLIP.encode_from_tokens` does, but without loading: that could evict the UNet on loan.
     """
     encoder = clip.cond_stage_model
     encoder.reset_clip_options()
     if clip.layer_idx is not None:
         encoder.set_clip_options({"layer": clip.layer_idx})
     encoder.set_clip_options({"execution_device": clip.patcher.load_device})
-    joined = encoder.encode_token_weights(tokens)[0]  # [1, all chunks * length, D]
+    if len(captions) == 1:
+        cond, pooled, *more = encoder.encode_token_weights(captions[0])
+        return [{"cond": cond, "pooled_output": pooled, **(more[0] if more else {})}]
+    (key,) = captions[0]
+    chunks = [len(caption[key]) for caption in captions]
+    joined = encoder.encode_token_weights({key: [chunk for caption in captions for chunk in caption[key]]})[0]
     parts = joined[0].unflatten(0, (sum(chunks), -1)).split(chunks)
-    common = math.lcm(*chunks)
-    return torch.stack([part.flatten(0, 1).repeat(common // len(part), 1) for part in parts])
+    return [{"cond": part.flatten(0, 1)[None]} for part in parts]
+
+
+def _tensors(entry: Entry) -> list[str]:
+    return [name for name in _LEARNED_THROUGH if isinstance(entry.get(name), Tensor)]

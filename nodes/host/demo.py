@@ -20,8 +20,8 @@ from torch import Tensor
 from ...ti_engine.demo.model import AUTOENCODER, GUIDANCE, LATENT_SIZE, TEXT_ENCODER, UNET, WEIGHTS
 from ...ti_engine.demo.tokenizer import MAX_LENGTH, VOCABULARY, DemoTokenizer
 from .demo_autoencoder import host_autoencoder
+from .family import GUIDANCE_ATTRIBUTE
 from .folders import embedding_folders
-from .picture import GUIDANCE_ATTRIBUTE
 
 Weights = dict[str, Tensor]
 
@@ -140,6 +140,7 @@ class _DemoEncoder(SDClipModel):
         self.transformer.text_model.embeddings.token_embedding = self.operations.Embedding(
             len(VOCABULARY), TEXT_ENCODER["hidden_size"], dtype=dtype, device=device
         )
+        torch.nn.init.zeros_(self.transformer.text_projection.weight)  # not used; the host leaves it without values
         self.freeze()
 
 

@@ -11,9 +11,6 @@ from torch import Tensor
 from ...ti_engine import TokenEmbedding
 from .prompt import tokenize
 
-GUIDANCE_ATTRIBUTE = "textual_inversion_guidance"  # on a model that knows its own; the demo model does
-_GUIDANCE = 7.0
-
 
 def sample_picture(
     patcher: Any,
@@ -24,15 +21,18 @@ def sample_picture(
     seed: int,
     resolution: int,
     steps: int,
+    guidance: float,
 ) -> Tensor:
     """A picture [3, H, W] in 0..1 on the CPU. The host's weights have to be its own again (borrow.Loan.paused)."""
     words = {} if embedding is None else {embedding.placeholder: embedding.vectors}
-    guidance = getattr(patcher.model, GUIDANCE_ATTRIBUTE, _GUIDANCE)
+    channels = patcher.model.latent_format.latent_channels
     cuda = [patcher.load_device] if patcher.load_device.type == "cuda" else []
     with torch.inference_mode(), torch.random.fork_rng(devices=cuda):  # samplers may seed the global generator
         positive = clip.encode_from_tokens_scheduled(tokenize(clip, prompt, words))
         negative = clip.encode_from_tokens_scheduled(clip.tokenize(""))
-        noise = torch.randn(1, 4, resolution // 8, resolution // 8, generator=torch.Generator().manual_seed(seed))
+        noise = torch.randn(
+            1, channels, resolution // 8, resolution // 8, generator=torch.Generator().manual_seed(seed)
+        )
         latent = comfy.sample.sample(
             patcher, noise, steps, guidance, "euler", "normal", positive, negative, torch.zeros_like(noise),
             disable_pbar=True, seed=seed,

@@ -10,6 +10,7 @@ import copy
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from comfy.sd1_clip import SDTokenizer
 from torch import Tensor
 
@@ -22,16 +23,11 @@ _MARKER = "textual_inversion_word_{}"
 _PRIVATE_USE = 0xE000  # characters that mean nothing in Unicode
 
 
-def sub_tokenizers(clip: Any) -> dict[str, SDTokenizer]:
-    """Encoder key ("clip_l", ...) -> the tokenizer of that encoder."""
-    found = [t for t in vars(clip.tokenizer).values() if isinstance(t, SDTokenizer)]
-    return {t.embedding_key: t for t in found}
-
-
 def tokenize(clip: Any, text: str, words: Mapping[str, Mapping[str, Tensor]]) -> Tokens:
     """`text` as the host's tokens with vectors in place of the words.
 
-    words: placeholder -> encoder key -> [num_vectors, width]. Without words this is `clip.tokenize(text)`.
+    words: placeholder -> encoder key -> [num_vectors, width], for every encoder of the CLIP. Without words this is
+    `clip.tokenize(text)`.
     """
     if not words:
         return clip.tokenize(text)
@@ -40,7 +36,7 @@ def tokenize(clip: Any, text: str, words: Mapping[str, Mapping[str, Tensor]]) ->
     lender.tokenizer = copy.copy(clip.tokenizer)
     for name, tokenizer in vars(clip.tokenizer).items():
         if isinstance(tokenizer, SDTokenizer):
-            rows = {markers[p]: vectors[tokenizer.embedding_key] for p, vectors in words.items()}
+            rows = {markers[p]: _rows_for(tokenizer, vectors) for p, vectors in words.items()}
             setattr(lender.tokenizer, name, _answering(tokenizer, rows))
     return lender.tokenize(_mark(text, markers))
 
@@ -75,6 +71,13 @@ def positions(tokens: Tokens, vectors: Mapping[str, Tensor]) -> dict[str, list[i
         ]
         for key, chunks in tokens.items()
     }
+
+
+def _rows_for(tokenizer: SDTokenizer, vectors: Mapping[str, Tensor]) -> Tensor:
+    """The rows of a word for a tokenizer; any where its encoder was not loaded, since nobody reads those tokens."""
+    if tokenizer.embedding_key in vectors:
+        return vectors[tokenizer.embedding_key]
+    return torch.zeros(1, tokenizer.embedding_size)
 
 
 def _answering(tokenizer: SDTokenizer, rows: Mapping[str, Tensor]) -> SDTokenizer:

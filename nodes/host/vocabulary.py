@@ -6,22 +6,23 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from comfy.sd1_clip import SDClipModel, SDTokenizer
 from torch import Tensor
 from torch.nn import functional as F
 
 from ...ti_engine import EncoderInfo
 from ...ti_engine.demo.tokenizer import UNKNOWN
+from .encoders import TextEncoder
 
+_MOST_VECTORS = 256  # where the encoder itself has no limit (T5)
 _ROWS = 8192  # of the vocabulary at a time, so that no second copy of it is made
 
 
 class Vocabulary:
     """Token vectors by word and words by vector, read through the encoder's own embedding layer."""
 
-    def __init__(self, tokenizer: SDTokenizer, network: SDClipModel) -> None:
-        self._tokenizer = tokenizer
-        self._layer: Any = network.transformer.get_input_embeddings()
+    def __init__(self, encoder: TextEncoder) -> None:
+        self._tokenizer = encoder.tokenizer
+        self._layer: Any = encoder.network.transformer.get_input_embeddings()
 
     @torch.no_grad()
     def info(self) -> EncoderInfo:
@@ -31,7 +32,7 @@ class Vocabulary:
             square += float(rows.double().square().sum())
             norm += float(rows.norm(dim=1).double().sum())
             count, width = count + len(rows), rows.shape[1]
-        room = self._tokenizer.max_length - 2  # start and end token
+        room = min(self._tokenizer.max_length - 2, _MOST_VECTORS)  # start and end token
         return EncoderInfo(width, room, (square / (count * width)) ** 0.5, norm / count)
 
     def token_ids(self, words: str) -> list[int]:
@@ -63,11 +64,12 @@ class Vocabulary:
     def _known_ids(self, word: str) -> list[int]:
         ids = self._ids(word)
         vocabulary = self._tokenizer.inv_vocab
-        strange = {i for i in ids if vocabulary.get(i) == UNKNOWN} | {self._tokenizer.end_token}
+        strange = {i for i in ids if vocabulary.get(i) in (UNKNOWN, "<unk>")} | {self._tokenizer.end_token}
         return [] if strange & set(ids) else ids
 
     def _ids(self, text: str) -> list[int]:
-        return self._tokenizer.tokenizer(text)["input_ids"][self._tokenizer.tokens_start : -1]
+        end = -1 if self._tokenizer.tokenizer_adds_end_token else None
+        return self._tokenizer.tokenizer(text)["input_ids"][self._tokenizer.tokens_start : end]
 
     def _chunks(self) -> Iterator[Tensor]:
         size = self._layer.weight.shape[0]

@@ -8,7 +8,8 @@ from typing import Any
 from torch import Tensor
 
 from ...ti_engine import TokenEmbedding
-from .prompt import contains, positions, sub_tokenizers, tokenize
+from .encoders import text_encoders
+from .prompt import contains, positions, tokenize
 
 
 def encode_prompt(clip: Any, text: str, embeddings: Sequence[TokenEmbedding]) -> tuple[Any, str]:
@@ -46,7 +47,7 @@ def vectors_for(clip: Any, embedding: TokenEmbedding) -> dict[str, Tensor]:
 
     A single tensor under a key that says nothing goes to the one encoder of its width.
     """
-    encoders = {key: t.embedding_size for key, t in sub_tokenizers(clip).items()}
+    encoders = {key: encoder.width for key, encoder in text_encoders(clip).items()}
     vectors = embedding.vectors
     if len(vectors) == len(encoders) == 1 and vectors.keys() != encoders.keys():
         vectors = dict(zip(encoders, vectors.values(), strict=True))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-import comfy.supported_models
+import comfy.model_base
 import pytest
 import torch
 from in_host import plugin
@@ -52,10 +52,8 @@ def test_a_model_and_a_clip_that_do_not_belong_together(models, train):
 
 
 def test_another_family_is_named(models, train, monkeypatch):
-    config = comfy.supported_models.SDXL.__new__(comfy.supported_models.SDXL)
-    config.unet_config = dict(in_channels=4, adm_in_channels=2816, context_dim=2048)
-    monkeypatch.setattr(models.model.model, "model_config", config)
-    with pytest.raises(ValueError, match=r"Stable Diffusion 1.*this MODEL is a SDXL"):
+    monkeypatch.setattr(models.model.model, "__class__", comfy.model_base.StableCascade_C)
+    with pytest.raises(ValueError, match=r"Stable Diffusion 1 and 2, SDXL.*this MODEL is a DemoSD"):
         train()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import comfy.model_management
 import pytest
 import torch
-from in_host import REFERENCE
+from in_host import REFERENCE, plugin
 from safetensors.torch import load_file
 
 
@@ -39,7 +39,8 @@ def test_target_and_noise_levels(backend, reference):
     sigma = backend.schedule.sigmas[reference["steps"]].view(-1, 1, 1, 1)
     noisy = reference["noisy"] * (1 + sigma**2).sqrt()
     want = noisy / (1 + sigma**2) - reference["prediction"] * sigma / (1 + sigma**2).sqrt()
-    cond = type("Cond", (), {"rows": lambda self: reference["cond"]})()
+    distinct = [{"cond": one[None]} for one in reference["cond"]]
+    cond = plugin("nodes.host.caption_encoding").Conditioning(distinct, list(range(len(distinct))))
     with torch.inference_mode(False), backend.lent(2, 128), torch.no_grad():
         assert close(backend.denoise(noisy, sigma.flatten(), cond), want)
     assert backend.schedule.prediction == "v_prediction" and len(backend.schedule.sigmas) == 1000

@@ -63,7 +63,7 @@ def test_what_comes_out(train):
     assert rows.shape == (2, 128) and rows.dtype == torch.float32 and not rows.requires_grad
     assert plot.shape == (1, 432, 768, 3)
     assert samples.shape[1:] == (64, 64, 3) and len(samples) >= 2 and samples.min() >= 0 and samples.max() <= 1
-    assert "S*: 2 vector(s)" in report and "DemoSD, v_prediction, float32 on cpu" in report
+    assert "S*: 2 vector(s)" in report and "DemoSD, clip_l, v_prediction, float32 on cpu" in report
     assert "textual_inversion" in embedding.metadata
 
 
