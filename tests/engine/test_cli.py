@@ -84,7 +84,7 @@ def test_train_generate_inspect(capsys: Output) -> None:
 
     assert main(["inspect", "w.safetensors", "--json", "--model", "demo"]) == 0
     content = json.loads(capsys.readouterr().out)
-    assert content["format"] == "safetensors"
+    assert content["format"] == "safetensors: emb_params"
     (word,) = content["words"]
     assert word["name"] == "S*"
     assert word["vectors"]["clip_l"]["shape"] == [2, 128]
@@ -206,7 +206,7 @@ def test_what_was_learned_is_not_lost_when_it_cannot_be_saved(capsys: Output) ->
         (["train", "a.png", *QUICK, "--captions", "none.txt"], "no caption file"),
         (["train", "a.png", *QUICK, "--captions", "broken.png"], "no text in UTF-8"),
         (["inspect", "none.safetensors"], "There is no file"),
-        (["inspect", "a.png"], "no safetensors file"),
+        (["inspect", "a.png"], "a picture without an embedding"),
         (["inspect", "old.safetensors", "--model", "demo"], "width 768"),
         (["generate", "a S*", "--model", "demo", "--embedding", "none.pt", "--output", "o"], "There is no file"),
         (["generate", "a cat", "--model", "demo", "--embedding", "w.safetensors", "--output", "o"], "does not contain"),

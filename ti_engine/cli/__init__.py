@@ -1,4 +1,4 @@
-"""The command line: `textual-inversion train`, `generate`, `inspect`."""
+"""The command line: `textual-inversion train`, `generate`, `inspect`, `convert`, `merge`, `extract`."""
 
 from .main import main
 

@@ -3,86 +3,68 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .model_flags import add_model_flags, open_model
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from ..embedding import TokenEmbedding
-    from ..standalone import DiffusersBackend
-
-_NUM_NEAREST = 5
+_LONGEST = 200  # characters of a text from the file: a thumbnail or a whole workflow is not for reading
 
 
 def add_parser(commands: Any) -> None:
     parser: argparse.ArgumentParser = commands.add_parser(
-        "inspect", help="what an embedding file holds", description="Show what an embedding file holds."
+        "inspect",
+        help="what an embedding file holds",
+        description="Show what an embedding file holds, whoever wrote it. With a model also the words of its "
+        "vocabulary that are nearest to each vector.",
     )
-    parser.add_argument("file", metavar="FILE")
+    parser.add_argument("file", metavar="FILE", help=".safetensors, .pt, .bin, .pti, or a picture by A1111")
+    parser.add_argument(
+        "partner",
+        metavar="FILE2",
+        nargs="?",
+        help="the other half of a word in two files (diffusers, SDXL); found by itself where it is FILE_2 beside it",
+    )
     parser.add_argument("--json", action="store_true", help="print it as one JSON object on stdout")
     add_model_flags(parser, required=False)
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from ..files import read_embedding_file
+    from ..inspection import describe
+
     backend = open_model(arguments) if arguments.model else None
-    content = describe(arguments.file, backend)
+    encoders = None if backend is None else {info.width: key for key, info in backend.encoders.items()}
+    content = describe(read_embedding_file(arguments.file, encoders, arguments.partner), backend)
     print(json.dumps(content) if arguments.json else _told(content))
     return 0
 
 
-def describe(file: str | Path, backend: DiffusersBackend | None = None) -> dict[str, Any]:
-    """The content of an embedding file, ready for JSON; with a model also the nearest words of each vector.
-
-    Raises ValueError or OSError for what `load_embedding` refuses.
-    """
-    from ..files import load_embedding, stored_precisions
-
-    encoders = None if backend is None else {info.width: key for key, info in backend.encoders.items()}
-    embedding = load_embedding(file, encoders)
-    precisions = stored_precisions(file)
-    precision = precisions[0] if len(precisions) == 1 else "mixed"
-    vectors = {key: _describe_rows(rows, precision) for key, rows in embedding.vectors.items()}
-    if backend is not None:
-        for key, rows in embedding.vectors.items():
-            nearest = [backend.nearest_words(key, row, _NUM_NEAREST) for row in rows]
-            vectors[key]["nearest_words"] = [[[w, round(c, 4)] for w, c in words] for words in nearest]
-            vectors[key]["vocabulary_norm"] = round(backend.encoders[key].norm, 6)
-    word = {"name": embedding.placeholder, "vectors": vectors, "metadata": embedding.metadata}
-    return {"file": Path(file).name, "format": "safetensors", "words": [word], "warnings": _warnings(embedding)}
-
-
-def _describe_rows(rows: Tensor, precision: str) -> dict[str, Any]:
-    return {
-        "shape": list(rows.shape),
-        "dtype": precision,
-        "norms": [round(float(norm), 6) for norm in rows.norm(dim=1)],
-        "sha256_f32": hashlib.sha256(rows.contiguous().numpy().astype("<f4").tobytes()).hexdigest(),
-    }
-
-
-def _warnings(embedding: TokenEmbedding) -> list[str]:
-    zeros = [key for key, rows in embedding.vectors.items() if not bool(rows.any())]
-    return [f"All vectors of {key} are zero; they would act as no word at all." for key in zeros]
-
-
 def _told(content: dict[str, Any]) -> str:
-    lines = [f"{content['file']} ({content['format']})"]
+    lines = [f"{_shown(content['file'])} ({content['format']})"]
     for word in content["words"]:
-        lines.append(f"word: {word['name']}")
+        name = f"{Path(content['file']).stem}, by the file's name" if word["name"] is None else word["name"]
+        lines.append(f"word: {_shown(name)}")
         for key, rows in word["vectors"].items():
-            count, width = rows["shape"]
-            lines.append(f"{key}: {count} vector{'s' * (count > 1)} of width {width}, {rows['dtype']}")
-            for number, norm in enumerate(rows["norms"]):
-                near = ", ".join(f"{w} {c:.2f}" for w, c in rows.get("nearest_words", [[]] * count)[number])
-                lines.append(f"  {number + 1}: norm {norm:.4f}{'; nearest: ' + near if near else ''}")
-            lines.append(f"  sha256 {rows['sha256_f32']}")
-        for name, text in sorted(word["metadata"].items()):
-            lines.append(f"{name}: {text if len(text) <= 200 else text[:200] + ' ...'}")
-    lines += [f"warning: {warning}" for warning in content["warnings"]]
+            lines += _told_rows(key, rows)
+        lines += [f"{_shown(name)}: {_shown(text)}" for name, text in sorted(word["metadata"].items())]
+    lines += [f"warning: {_shown(warning)}" for warning in content["warnings"]]
     return "\n".join(lines)
+
+
+def _told_rows(key: str, rows: dict[str, Any]) -> list[str]:
+    count, width = rows["shape"]
+    usual = f"; a word's norm is {rows['vocabulary_norm']:.4f}" if "vocabulary_norm" in rows else ""
+    lines = [f"{_shown(key)}: {count} vector{'s' * (count > 1)} of width {width}, {rows['dtype']}{usual}"]
+    for number, norm in enumerate(rows["norms"]):
+        near = ", ".join(f"{_shown(w)} {c:.2f}" for w, c in rows.get("nearest_words", [[]] * count)[number])
+        lines.append(f"  {number + 1}: norm {norm:.4f}{'; nearest: ' + near if near else ''}")
+    return [*lines, f"  sha256 {rows['sha256_f32']}"]
+
+
+def _shown(text: str) -> str:
+    """Text from a file on one line, cut, and without characters that would control the terminal."""
+    text = text if len(text) <= _LONGEST else text[:_LONGEST] + " ..."
+    return text if text.isprintable() else ascii(text)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from . import generate, inspect, train
+from . import convert, extract, generate, inspect, merge, train
 
 PROGRAM = "textual-inversion"
 _DESCRIPTION = """\
@@ -20,6 +20,8 @@ examples:
   textual-inversion train cats/ --model ./stable-diffusion-v1-5 --initial-words cat --num-vectors 2
   textual-inversion generate "a painting of S*" --model demo --embedding cat.safetensors --output pictures
   textual-inversion inspect cat.safetensors --json
+  textual-inversion convert cat.pt --for diffusers --output cat.safetensors
+  textual-inversion merge cat.safetensors dog.safetensors --weights 0.6 0.4 --output catdog.safetensors
 
 exit codes: 0 done, 2 a sentence on stderr says what to change, 130 stopped with Ctrl-C (what was learned is saved)
 """
@@ -39,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in (train, generate, inspect):
+    for command in (train, generate, inspect, convert, merge, extract):
         command.add_parser(commands)
     arguments = parser.parse_args(argv)
     try:

@@ -1,7 +1,14 @@
 """Embedding files: read and written without ever running code from them."""
 
-from .load import load_embedding, stored_precisions
+from .load import EmbeddingFile, StoredWord, load_embedding, read_embedding_file
 from .metadata import training_metadata
 from .save import save_embedding
 
-__all__ = ["load_embedding", "save_embedding", "stored_precisions", "training_metadata"]
+__all__ = [
+    "EmbeddingFile",
+    "StoredWord",
+    "load_embedding",
+    "read_embedding_file",
+    "save_embedding",
+    "training_metadata",
+]

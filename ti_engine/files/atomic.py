@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import secrets
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 _REASONS = {
@@ -16,6 +17,7 @@ _REASONS = {
     errno.EPERM: "writing there is not allowed",
     errno.ENAMETOOLONG: "the name is too long",
     errno.ENOTDIR: "a part of its path is a file and not a folder",
+    errno.EISDIR: "a folder has that name",
 }
 
 
@@ -25,23 +27,47 @@ def write_atomically(path: Path, data: bytes, overwrite: bool) -> None:
     Raises FileExistsError if there is a file and not `overwrite`, OSError for all the disk refuses; both with one
     sentence as text. Whatever was there before is then still there.
     """
-    exists = FileExistsError(f"{path.name} exists already and was not overwritten; choose another name.")
-    if path.exists() and not overwrite:
-        raise exists
+    write_all_atomically({path: data}, overwrite)
+
+
+def write_all_atomically(files: Mapping[Path, bytes], overwrite: bool) -> None:
+    """The same for files that belong together: all are there or none.
+
+    All are complete on the disk before the first is put into place. (With `overwrite` there remains one gap: a disk
+    that refuses the second of two renames leaves the first file new and the second old.)
+    """
+    for path in files:
+        with _explained(path):
+            if path.exists() and not overwrite:
+                raise FileExistsError
+    temporaries: dict[Path, Path] = {}
+    placed: list[Path] = []
     try:
-        _make_folder(path.parent)
-        # In the same folder, because only within one file system a file can be put into place in a single move.
-        temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.tmp")
-        try:
-            _write(temporary, data)
-            if overwrite:
-                os.replace(temporary, path)
-            else:
-                _put_into_place(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        for path, data in files.items():
+            with _explained(path):
+                _make_folder(path.parent)
+                # In the same folder, because only within one file system a file is put into place in a single move.
+                temporaries[path] = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.tmp")
+                _write(temporaries[path], data)
+        for path, temporary in temporaries.items():
+            with _explained(path):
+                if overwrite:
+                    os.replace(temporary, path)
+                else:
+                    _put_into_place(temporary, path)
+                    placed.append(path)
+        placed.clear()
+    finally:
+        for path in [*temporaries.values(), *placed]:
+            path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
     except FileExistsError as error:
-        raise exists from error
+        raise FileExistsError(f"{path.name} exists already and was not overwritten; choose another name.") from error
     except OSError as error:
         reason = _REASONS.get(error.errno or 0, error.strerror or str(error))
         raise OSError(f"{path.name} could not be written, because {reason}.") from error

@@ -1,144 +1,153 @@
-"""Reading an embedding from safetensors, whoever wrote it. Nothing in a file is ever run."""
+"""Reading the words in a file, whoever wrote it. Nothing in a file is ever run."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..embedding import TokenEmbedding
+from .container import read_container
+from .contents import shown
+from .encoders import ENCODER_KEYS, assign_encoders, known_width
+from .formats import Found, FoundWord, find_words, may_be_word
+from .lookalikes import shown_name
+from .pair import with_partner
+from .refused import Refused
 
-MAX_FILE = 64 << 20  # bytes: 4,096 vectors of the widest encoder
-MAX_HEADER = 8 << 20
-ENCODER_KEYS = ("clip_l", "clip_g", "clip_h", "t5xxl", "llama")
-# Where no model is at hand to ask: CLIP ViT-L, ViT-H, ViT-bigG and T5 XXL.
-WELL_KNOWN_WIDTHS = {768: "clip_l", 1024: "clip_h", 1280: "clip_g", 4096: "t5xxl"}
-_NAMELESS_KEYS = ("emb_params", "emp_params")  # kohya and most others; OneTrainer
+MAX_VECTORS = 512  # what the longest text encoder takes at once; more are a token table
+_MAX_NUMBERS = 8 << 20  # in all words of a file: 32 MB once they are float32
+_MOST_LISTED = 50  # words named in a sentence
+_MAX_UNKNOWN = 75  # vectors of a width that no encoder is known to have: what a CLIP takes at once
 
 
-def load_embedding(path: str | Path, encoder_for_width: Mapping[int, str] | None = None) -> TokenEmbedding:
-    """The word in a safetensors file, in float32, with the file's metadata exactly as it stands there.
+@dataclass(frozen=True, eq=False)
+class StoredWord:
+    """A word out of a file.
 
-    encoder_for_width: the text encoders of the model it is for, width -> key. Without it any width is taken, and one
-    that no well-known encoder has keeps the file's key.
-    The placeholder is the file's trigger phrase, else the name of its one tensor, else the file's own name.
-    Raises ValueError (one sentence) for everything that is no embedding or does not fit, OSError if it cannot be read.
+    embedding: in float32; its placeholder is `name`, or the file's name without the ending where there is none.
+    name: the trigger as the file says it, verbatim. None where it says none: A1111, whose prompts call a word by the
+        file's name, and files that hold vectors only.
+    precisions: encoder key -> the number format in the file, such as "float16".
+    """
+
+    embedding: TokenEmbedding
+    name: str | None
+    precisions: dict[str, str]
+
+
+@dataclass(frozen=True, eq=False)
+class EmbeddingFile:
+    """All words of a file, and how sure that is. file: its name without folders. format: "safetensors: diffusers"."""
+
+    file: str
+    format: str
+    words: list[StoredWord]
+    warnings: list[str]
+
+
+def load_embedding(
+    path: str | Path, encoder_for_width: Mapping[int, str] | None = None, word: str | None = None
+) -> TokenEmbedding:
+    """The word in a file of any known format, in float32, with all that the file says of it as metadata.
+
+    word: which, if the file holds several. Everything else and all errors: see `read_embedding_file`. ValueError also
+    for several words where none is named, and for one that is not in the file.
+    """
+    file = read_embedding_file(path, encoder_for_width)
+    words = [stored.embedding for stored in file.words]
+    names = shown([embedding.placeholder for embedding in words], _MOST_LISTED)
+    if word is None and len(words) > 1:
+        raise ValueError(f"{shown_name(path)} holds {len(words)} words ({names}); say which.")
+    for embedding in words:
+        if word in (None, embedding.placeholder):
+            return embedding
+    raise ValueError(f"{shown_name(path)} holds no word {word}; it holds {names}.")
+
+
+def read_embedding_file(
+    path: str | Path, encoder_for_width: Mapping[int, str] | None = None, partner: str | Path | None = None
+) -> EmbeddingFile:
+    """Every word in a file, found by its content whatever its name ends in.
+
+    encoder_for_width: the text encoders of the model that the words are for, width -> key; a word must have vectors
+        for each. Without it any word is taken, and where the file does not say which encoder it is for, the most
+        common one of its width is shown with a warning.
+    partner: the file with the same word's vectors for the second text encoder. diffusers writes two for SDXL; one that
+        lies beside `path` under diffusers' own name is found without being named.
+    Raises ValueError (one sentence that begins with the file's name) for everything that holds no word, that does not
+    fit the model, or that would do harm; FileNotFoundError and OSError for what cannot be read.
     """
     path = Path(path)
-    data = _read(path)
-    tensors, metadata = _parse(data, path.name)
-    for key, tensor in tensors.items():
-        _check_tensor(tensor, key, path.name)
-    rows = {key: tensor.reshape(-1, tensor.shape[-1]).float() for key, tensor in tensors.items()}
-    if set(rows) <= set(ENCODER_KEYS):
-        vectors = {key: rows[key] for key in ENCODER_KEYS if key in rows}
-        name = path.stem
-        if encoder_for_width is not None:
-            _check_encoders(vectors, encoder_for_width, path.name)
-    elif len(rows) == 1:
-        ((file_key, only),) = rows.items()
-        vectors = {_encoder_key(file_key, only, encoder_for_width, path.name): only}
-        name = path.stem if file_key in _NAMELESS_KEYS else file_key
-    else:
-        shown = ", ".join(list(rows)[:3])
-        raise ValueError(
-            f"{path.name} holds {len(rows)} tensors ({shown}, ...), which is no embedding that can be read."
-        )
+    found, kind = _found(path)
     try:
-        return TokenEmbedding(vectors, metadata.get("modelspec.trigger_phrase") or name, metadata)
-    except ValueError as error:
-        raise ValueError(f"{path.name}: {error}") from error
+        found = with_partner(path, found, None if partner is None else Path(partner), lambda other: _found(other)[0])
+        words, warnings, numbers = [], found.warnings, 0
+        for word in found.words:
+            stored, doubts = _stored(word, found, encoder_for_width, path.stem)
+            words.append(stored)
+            warnings = warnings + [doubt for doubt in doubts if doubt not in warnings]
+            numbers += sum(rows.numel() for rows in stored.embedding.vectors.values())
+            if numbers > _MAX_NUMBERS:
+                raise Refused(f"holds words of more than {_MAX_NUMBERS:,} numbers in all; take it apart")
+    except Refused as refused:
+        raise ValueError(f"{shown_name(path)} {refused}.") from refused
+    return EmbeddingFile(path.name, f"{kind}: {found.format}", words, warnings)
 
 
-def stored_precisions(path: str | Path) -> list[str]:
-    """The number formats in a file that `load_embedding` accepts, such as ["float16"]."""
-    tensors, _ = _parse(_read(Path(path)), Path(path).name)
-    return sorted({str(tensor.dtype).removeprefix("torch.") for tensor in tensors.values()})
-
-
-def _read(path: Path) -> bytes:
+def _found(path: Path) -> tuple[Found, str]:
+    """The words in a file, still as it has them, and the kind of its container."""
+    container = read_container(path, may_be_word)
     try:
-        size = path.stat().st_size
-        if path.is_dir():
-            raise ValueError(f"{path.name} is a folder; name the embedding file in it.")
-        if size > MAX_FILE:
-            raise ValueError(
-                f"{path.name} has {size >> 20} MiB, an embedding at most {MAX_FILE >> 20}; is it a LoRA or a model?"
-            )
-        return path.read_bytes()
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"There is no file {path.name}; check the path.") from error
-    except OSError as error:
-        raise OSError(f"{path.name} cannot be read: {error.strerror or error}.") from error
+        found = find_words(container)
+    except Refused as refused:
+        raise ValueError(f"{shown_name(path)} {refused}.") from refused
+    return replace(found, warnings=[*container.warnings, *found.warnings]), container.kind
 
 
-def _parse(data: bytes, name: str) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata; ValueError that says what the file is instead."""
-    import safetensors.torch
-
-    if data.startswith(b"version https://git-lfs"):
-        raise ValueError(f"{name} is a Git LFS pointer and not the file itself; fetch it with: git lfs pull.")
-    if data.startswith((b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")):
-        raise ValueError(f"{name} is a PyTorch pickle (.pt, .bin), which is not read yet; convert it to safetensors.")
-    if data[:1] == b"<" and b"<html" in data[:1000].lower():
-        raise ValueError(f"{name} is a web page and not an embedding; download the file itself.")
-    length = int.from_bytes(data[:8], "little")
-    if len(data) < 10 or data[8:9] != b"{":
-        raise ValueError(f"{name} is no safetensors file.")
-    if length > MAX_HEADER:
-        raise ValueError(
-            f"{name} announces a header of {length:,} bytes, at most {MAX_HEADER:,} are read; it is broken."
-        )
-    if len(data) < 8 + length:
-        raise ValueError(f"{name} is cut off: {len(data):,} bytes, its header alone has {length:,}; download it again.")
-    try:
-        header: dict[str, Any] = json.loads(data[8 : 8 + length])
-        metadata = dict(header.pop("__metadata__", {}))
-        end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
-        raise ValueError(f"{name} is no safetensors file: its header cannot be read.") from error
-    if not header:
-        raise ValueError(f"{name} holds no tensor, so it is no embedding.")
-    if isinstance(end, int) and len(data) < 8 + length + end:
-        raise ValueError(f"{name} is cut off: {len(data):,} of {8 + length + end:,} bytes; download it again.")
-    try:
-        return safetensors.torch.load(data), metadata
-    except Exception as error:  # safetensors' own error type, or a dtype that torch or it does not know
-        raise ValueError(f"{name} is no safetensors file that can be read ({error}).") from error
+def _stored(
+    word: FoundWord, found: Found, encoder_for_width: Mapping[int, str] | None, stem: str
+) -> tuple[StoredWord, list[str]]:
+    """One word, checked, and the doubts about its encoders."""
+    rows = {key: _checked(tensor, key, encoder_for_width or {}) for key, tensor in word.tensors.items()}
+    widths = {key: tensor.shape[1] for key, tensor in rows.items()}
+    encoders, doubts = assign_encoders(widths, encoder_for_width, found.metadata.get("modelspec.architecture", ""))
+    order = sorted(encoders, key=lambda key: (*ENCODER_KEYS, encoders[key]).index(encoders[key]))
+    name = word.name
+    if name is None and len(found.words) == 1:
+        name = found.metadata.get("modelspec.trigger_phrase") or None
+    embedding = TokenEmbedding({encoders[key]: rows[key] for key in order}, name or stem, dict(found.metadata))
+    precisions = {encoders[key]: str(word.tensors[key].dtype).removeprefix("torch.") for key in order}
+    return StoredWord(embedding, name, precisions), doubts
 
 
-def _check_tensor(tensor: Tensor, key: str, name: str) -> None:
+def _checked(tensor: Tensor, key: str, known: Mapping[int, str]) -> Tensor:
+    """The vectors in `tensor` as float32 [num_vectors, width]; a single one may lack the first axis.
+
+    Raises Refused for everything that cannot be the vectors of a word.
+    """
+    shape, where = list(tensor.shape), f" in {shown([key])}" if key else ""
     if not tensor.is_floating_point():
         kind = str(tensor.dtype).removeprefix("torch.")
-        raise ValueError(f"{name}: the tensor {key!r} holds {kind} and not floating point numbers; it is no embedding.")
+        raise Refused(f"holds {kind} and not floating point numbers{where}, so it is no embedding")
     if tensor.ndim not in (1, 2):
-        raise ValueError(f"{name}: the tensor {key!r} has shape {list(tensor.shape)}; embeddings are [vectors, width].")
-    if 0 in tensor.shape:
-        raise ValueError(f"{name}: the tensor {key!r} of shape {list(tensor.shape)} holds no vector.")
-    if not bool(tensor.to(torch.float32).isfinite().all()):
-        raise ValueError(f"{name}: the tensor {key!r} contains NaN or infinity; the file is broken.")
-
-
-def _check_encoders(vectors: Mapping[str, Tensor], encoder_for_width: Mapping[int, str], name: str) -> None:
-    had = {key: rows.shape[1] for key, rows in vectors.items()}
-    wanted = {key: width for width, key in encoder_for_width.items()}
-    if had != wanted:
-        raise ValueError(f"{name} holds vectors of {_told(had)}; this model takes {_told(wanted)}.")
-
-
-def _encoder_key(file_key: str, rows: Tensor, encoder_for_width: Mapping[int, str] | None, name: str) -> str:
-    width = rows.shape[1]
-    if encoder_for_width is None:
-        return WELL_KNOWN_WIDTHS.get(width, file_key)
-    if width in encoder_for_width and len(encoder_for_width) == 1:
-        return encoder_for_width[width]
-    wanted = _told({key: w for w, key in encoder_for_width.items()})
-    raise ValueError(f"{name} holds vectors of width {width}; this model takes {wanted}.")
-
-
-def _told(widths: Mapping[str, int]) -> str:
-    return " and ".join(f"width {width} ({key})" for key, width in widths.items())
+        raise Refused(f"holds a tensor that has shape {shape}{where}; those of embeddings are [vectors, width]")
+    if 0 in shape:
+        raise Refused(f"holds no vector{where}, which has shape {shape}")
+    rows = tensor.reshape(-1, shape[-1])
+    most = MAX_VECTORS if known_width(shape[-1]) or shape[-1] in known else _MAX_UNKNOWN
+    if len(rows) > most:
+        raise Refused(f"holds {len(rows):,} vectors of width {shape[-1]}{where}, a weight or a picture and no word")
+    if rows.is_meta:
+        raise Refused(f"is too large for its word{where} to be read")
+    rows = rows.to(torch.float32)
+    if not bool(rows.isfinite().all()):
+        raise Refused(f"holds NaN or infinity{where}, so it is broken")
+    zeros = (~rows.any(dim=1)).nonzero().flatten().tolist()
+    if zeros:
+        which = "only zeros" if len(zeros) == len(rows) else f"only zeros as vector {zeros[0] + 1} of {len(rows)}"
+        raise Refused(f"holds {which}{where}, which is no word: nothing was learned, or the vectors were padded")
+    return rows

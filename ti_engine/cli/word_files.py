@@ -1,0 +1,145 @@
+"""What convert, merge and extract share: reading words from a file, and writing one with what its maker says of it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..families import FAMILIES, check_family, described, family_of, joined
+from ..files.programs import PROGRAMS
+from ..files.save import DTYPES
+
+if TYPE_CHECKING:
+    from ..embedding import TokenEmbedding
+
+# Those that a width tells apart; HiDream has two encoders of the same.
+_FAMILIES = [name for name, family in FAMILIES.items() if len(set(family.widths.values())) == len(family.widths)]
+_SAID = {
+    "title": "what lists show",
+    "author": "who made it",
+    "license": "such as CC0-1.0",
+    "description": "what it shows, what it was learned from",
+    "usage-hint": "a line on how to use it",
+    "tags": "separated by commas",
+}
+
+
+def add_family_flag(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--family",
+        choices=_FAMILIES,
+        help="the models that the word is for, where the file does not say which text encoder it means. A word is "
+        "never converted to another family: its vectors mean nothing to other encoders",
+    )
+
+
+def add_output_flags(parser: argparse.ArgumentParser, output: str = "such as cat.safetensors") -> None:
+    parser.add_argument("--output", required=True, metavar="FILE", help=output)
+    parser.add_argument("--overwrite", action="store_true", help="replace the output file if there is one")
+    parser.add_argument(
+        "--for",
+        dest="program",
+        choices=sorted(PROGRAMS),
+        help="write what this program reads [what the most programs read]. diffusers: a file for each text encoder; "
+        "a1111: also FILE.png, a picture that carries the word",
+    )
+    parser.add_argument("--dtype", choices=sorted(DTYPES), default="float32", help="precision of the numbers [float32]")
+    parser.add_argument("--json", action="store_true", help="print the result as one JSON object on stdout")
+    said = parser.add_argument_group("what the file says of the word")
+    said.add_argument("--placeholder", metavar="WORD", help="how prompts call it")
+    for name, text in _SAID.items():
+        said.add_argument(f"--{name}", metavar="TEXT", help=text)
+    said.add_argument(
+        "--negative", action=argparse.BooleanOptionalAction, help="whether it belongs into the negative prompt"
+    )
+    said.add_argument("--thumbnail", metavar="PICTURE", help="shown in lists; in a .png the picture itself")
+
+
+def output_of(arguments: argparse.Namespace) -> Path:
+    """The file to write. ValueError if there is one already: said at once, before a model is opened."""
+    output = Path(arguments.output)
+    if output.exists() and not arguments.overwrite:
+        raise ValueError(f"{output.name} exists already; choose another --output or add --overwrite.")
+    return output
+
+
+def read_words(
+    file: str, family: str | None = None, encoder_for_width: Mapping[int, str] | None = None
+) -> tuple[list[TokenEmbedding], list[str]]:
+    """The words in a file and the warnings about them. ValueError for a word of another family or model."""
+    from ..files import read_embedding_file
+
+    content = read_embedding_file(file, encoder_for_width)
+    if family is not None:
+        for word in content.words:
+            check_family(word.embedding, family)
+        content = read_embedding_file(file, {width: key for key, width in FAMILIES[family].widths.items()})
+    return [word.embedding for word in content.words], content.warnings
+
+
+def read_word(
+    file: str, family: str | None = None, encoder_for_width: Mapping[int, str] | None = None
+) -> tuple[TokenEmbedding, list[str]]:
+    """The one word in a file. ValueError where there are several."""
+    words, warnings = read_words(file, family, encoder_for_width)
+    if len(words) > 1:
+        names = joined([word.placeholder for word in words])
+        raise ValueError(
+            f"{Path(file).name} holds {len(words)} words, {names}; take one out with: textual-inversion extract --word."
+        )
+    return words[0], warnings
+
+
+def write_word(word: TokenEmbedding, output: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Write `word` as the flags say; returns what was written, ready for JSON."""
+    from ..files import save_embedding
+    from ..files.metadata import description_metadata
+    from ..files.thumbnail import carrier, thumbnail
+    from ..pictures import load_picture
+
+    said = {name.replace("-", "_"): getattr(arguments, name.replace("-", "_")) for name in _SAID}
+    if arguments.placeholder and word.metadata.get("modelspec.title") == word.placeholder:
+        said["title"] = said["title"] or arguments.placeholder  # the title was not given by anybody
+    picture = None
+    if arguments.thumbnail:
+        pixels = load_picture(arguments.thumbnail)
+        picture, said["thumbnail"] = carrier(pixels), thumbnail(pixels)
+    metadata = word.metadata | description_metadata(**said, negative=arguments.negative)
+    word = replace(word, placeholder=arguments.placeholder or word.placeholder, metadata=metadata)
+    files = save_embedding(word, output, arguments.overwrite, arguments.program, arguments.dtype, picture)
+    return {
+        "files": [str(file) for file in files],
+        "name": word.placeholder,
+        "family": family_of(word),
+        "vectors": {key: list(rows.shape) for key, rows in word.vectors.items()},
+        "program": arguments.program,
+        "told": _told(word, files, arguments.program),
+    }
+
+
+def show(written: Sequence[dict[str, Any]], warnings: Sequence[str], as_json: bool) -> int:
+    """Print what `write_word` returned, and the warnings; returns the exit code."""
+    lines = [word.pop("told") for word in written]
+    if as_json:
+        print(json.dumps({"words": list(written), "warnings": list(warnings)}))
+    else:
+        print("\n".join(lines))
+        for warning in warnings:
+            print(f"warning: {warning}", file=sys.stderr)
+    return 0
+
+
+def _told(word: TokenEmbedding, files: Sequence[Path], program: str | None) -> str:
+    count = word.num_vectors
+    line = (
+        f"{word.placeholder}, {count} vector{'s' * (count > 1)} for {described(word)}: {joined(list(map(str, files)))}"
+    )
+    if program is None or not PROGRAMS[program].prompt:
+        return line
+    called = PROGRAMS[program].prompt.format(file=files[0].stem, trigger=word.placeholder)
+    return f"{line}; prompts of {PROGRAMS[program].title} call it {called}"

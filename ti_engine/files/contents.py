@@ -1,0 +1,90 @@
+"""What a container holds, sorted for those who look for words in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from .container import Container
+from .encoders import known_width
+from .refused import Refused
+
+BARE = ""  # the key of a tensor that has none
+_WRAPPERS = ("state_dict", "emb_params", "embedding", "embeddings", "embeds", "learned_embeds", "model", "module")
+
+
+@dataclass(frozen=True, eq=False)
+class Contents:
+    """A dict out of a file, as it is (raw) and sorted by what lies under its keys: tensors, dicts, and text."""
+
+    raw: dict[str, Any]
+    tensors: dict[str, Tensor]
+    dicts: dict[str, Contents]
+    metadata: dict[str, str]
+
+    def all_keys(self) -> Iterator[str]:
+        """Its keys and those of all dicts in it, joined by dots."""
+        yield from self.raw
+        for name, inner in self.dicts.items():
+            yield from (f"{name}.{key}" for key in inner.all_keys())
+
+
+def sorted_contents(container: Container) -> tuple[Contents, list[str]]:
+    """What `container` holds, and warnings. Raises Refused if that is no dict, no word alone and no list of words."""
+    content, warnings = container.content, []
+    if isinstance(content, list) and content and all(isinstance(entry, (dict, Tensor)) for entry in content):
+        if len(content) > 1:
+            warnings.append(f"It holds {len(content)} states of one word over its training; the last is read.")
+        content = content[-1]
+    if isinstance(content, Tensor):
+        _check_bare(content)
+        content = {BARE: content}
+    if not isinstance(content, dict):
+        kinds = {list: "a list", str: "text", int: "a number", float: "a number", bool: "a truth value"}
+        raise Refused(f"holds {kinds.get(type(content), 'nothing')} and no tensor, so it is no embedding")
+    return _sorted(_unwrapped(content), container.metadata), warnings
+
+
+def _sorted(content: dict[Any, Any], metadata: dict[str, str]) -> Contents:
+    """`content` by kind. Numbers that stand alone are text, also where they are tensors; None says nothing."""
+    raw = {str(key): value for key, value in content.items()}
+    tensors, dicts, said = {}, {}, {}
+    for key, value in raw.items():
+        if isinstance(value, Tensor) and value.ndim == 0 and not value.is_meta:
+            value = value.item()
+        if isinstance(value, Tensor):
+            tensors[key] = value
+        elif isinstance(value, dict):
+            dicts[key] = _sorted(value, {})
+        elif isinstance(value, (str, int, float)):
+            said[key] = str(value)
+    return Contents(raw, tensors, dicts, said | metadata)
+
+
+def _unwrapped(content: dict[Any, Any]) -> dict[Any, Any]:
+    """The dict inside, where a program has put the whole one into another, as into {"state_dict": ...}."""
+    inner = [key for key, value in content.items() if isinstance(value, (dict, Tensor))]
+    if len(inner) == 1 and inner[0] in _WRAPPERS and isinstance(content[inner[0]], dict):
+        rest = {key: value for key, value in content.items() if key != inner[0]}
+        return _unwrapped(content[inner[0]]) | rest
+    return content
+
+
+def _check_bare(tensor: Tensor) -> None:
+    shape = list(tensor.shape)
+    if tensor.ndim not in (1, 2) or not known_width(shape[-1]):
+        raise Refused(f"is a bare tensor of shape {shape} (a picture, a latent?) and no embedding")
+    if tensor.ndim == 2 and tensor.is_floating_point() and not bool((tensor.float() < 0).any()):
+        raise Refused(
+            f"is a bare tensor of shape {shape} without a negative number (a picture, a mask?) and no embedding"
+        )
+
+
+def shown(keys: Iterable[str], most: int = 3) -> str:
+    """Names that a stranger wrote, for a sentence: the first few, cut, each on one line."""
+    keys = list(keys)
+    some = [key[:60] if key.isprintable() else ascii(key[:60]) for key in keys[:most]]
+    return ", ".join(some) + (", ..." if len(keys) > most else "")
