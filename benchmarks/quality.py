@@ -1,16 +1,21 @@
 """How well words are learned: reconstruction and editability on the demo model, measured by its judge.
 
-    python benchmarks/quality.py                 16 concepts x 3 seeds, about half an hour on 2 cores
+    python benchmarks/quality.py --processes 2   16 concepts x 3 seeds, about half an hour on 2 cores
     python benchmarks/quality.py --seeds 1 --concepts 4
 
 Beside the learned word stand: the word it started from, the best that a person can say, 64 random vectors, and fresh
 renders against other fresh renders (the ceiling). Writes the table in Markdown; `--json FILE` keeps every number.
+
+Several processes of one thread each get more done than one process with several threads, and learn the same words; how
+long one word takes on a whole machine is only told by a run with one process.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
+import multiprocessing
 import statistics
 import time
 from collections.abc import Sequence
@@ -34,32 +39,43 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--concepts", type=int, default=8, help="of each group, 1 to 8")
+    parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    backend = load_model("demo")
     groups = {"held-out combinations": COMBINATIONS[: args.concepts], "beyond the vocabulary": BEYOND[: args.concepts]}
-    scorer = Scorer(load_judge(), [*COMBINATIONS, *BEYOND])
-    random_pictures = draw_random_words(backend, 64)
-    rows: list[dict] = []
-    for group, concepts in groups.items():
-        for concept in concepts:
-            random_likeness = scorer.likeness(concept, random_pictures)
-            rows.append(row(group, concept, "ceiling", scorer.ceiling(concept)))
-            rows.append(
-                row(group, concept, "best caption", scorer.score(concept, drawer(backend), f"a {concept.caption}"))
-            )
-            rows.append(
-                row(group, concept, "initial word", scorer.score(concept, drawer(backend), f"a {concept.word}"))
-            )
-            rows.append(
-                {"group": group, "concept": concept.name, "kind": "random vectors", "reconstruction": random_likeness}
-            )
-            for seed in range(args.seeds):
-                rows.append(learn_and_score(backend, scorer, group, concept, seed))
-                print(rows[-1], flush=True)
-    print(report(rows, backend))
+    work = [(group, concept, args.seeds) for group, concepts in groups.items() for concept in concepts]
+    if args.processes == 1:
+        parts = [score_concept(*item) for item in work]
+    else:
+        with multiprocessing.get_context("spawn").Pool(args.processes, torch.set_num_threads, (1,)) as pool:
+            parts = pool.starmap(score_concept, work, chunksize=1)
+    rows = [row for part in parts for row in part]
+    print(report(rows))
     if args.json:
         args.json.write_text(json.dumps(rows, indent=1), encoding="utf-8")
+
+
+@functools.cache
+def judged_model() -> tuple[DiffusersBackend, Scorer, Tensor]:
+    """The demo model, its judge, and what 64 random vectors look like; once in every process."""
+    backend = load_model("demo")
+    return backend, Scorer(load_judge(), [*COMBINATIONS, *BEYOND]), draw_random_words(backend, 64)
+
+
+def score_concept(group: str, concept: Concept, seeds: int) -> list[dict]:
+    """All rows of one concept: what it is compared with, and a learned word for every seed."""
+    backend, scorer, random_pictures = judged_model()
+    rows = [
+        row(group, concept, "ceiling", scorer.ceiling(concept)),
+        row(group, concept, "best caption", scorer.score(concept, drawer(backend), f"a {concept.caption}")),
+        row(group, concept, "initial word", scorer.score(concept, drawer(backend), f"a {concept.word}")),
+        {"group": group, "concept": concept.name, "kind": "random vectors"}
+        | {"reconstruction": scorer.likeness(concept, random_pictures)},
+    ]
+    for seed in range(seeds):
+        rows.append(learn_and_score(backend, scorer, group, concept, seed))
+        print(rows[-1], flush=True)
+    return rows
 
 
 def drawer(backend: DiffusersBackend, embedding: TokenEmbedding | None = None) -> Draw:
@@ -98,9 +114,9 @@ def row(group: str, concept: Concept, kind: str, score: Score) -> dict:
     return {"group": group, "concept": concept.name, "kind": kind, **asdict(score)}
 
 
-def report(rows: list[dict], backend: DiffusersBackend) -> str:
+def report(rows: list[dict]) -> str:
     """Tables in Markdown: means by kind, and each concept beyond the vocabulary against its caption and ceiling."""
-    lines = [backend.description, ""]
+    lines: list[str] = []
     fields = ("reconstruction", "colour_distance", "attributes", "background", "editability")
     for group in dict.fromkeys(r["group"] for r in rows):
         lines += [f"**{group}**", "", f"| | {' | '.join(fields)} |", "|---|" + "---|" * len(fields)]
