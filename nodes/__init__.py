@@ -9,9 +9,19 @@ from comfy_api.latest import ComfyExtension, io
 from .demo_model import LoadDemoModel
 from .embedding_file import LoadEmbedding, SaveEmbedding
 from .encode_prompt import EncodePrompt
+from .inspect_embedding import InspectEmbedding
+from .merge_embeddings import MergeEmbeddings
 from .train import Train
 
-NODES: list[type[io.ComfyNode]] = [Train, LoadEmbedding, EncodePrompt, SaveEmbedding, LoadDemoModel]
+NODES: list[type[io.ComfyNode]] = [
+    Train,
+    LoadEmbedding,
+    EncodePrompt,
+    SaveEmbedding,
+    LoadDemoModel,
+    InspectEmbedding,
+    MergeEmbeddings,
+]
 
 
 class TextualInversionExtension(ComfyExtension):

@@ -5,12 +5,24 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..ti_engine import TokenEmbedding
-from ..ti_engine.files import load_embedding, save_embedding
-from .host.folders import embedding_files, embedding_name, embedding_path, file_fingerprint, free_path, same_stem, slug
+from ..ti_engine.families import joined
+from ..ti_engine.files import EmbeddingFile, StoredWord, read_embedding_file, save_embedding
+from ..ti_engine.inspection import vector_warnings
+from .embedding_report import metadata_lines, size_lines
+from .host.folders import (
+    embedding_files,
+    embedding_name,
+    embedding_path,
+    file_fingerprint,
+    folders_fingerprint,
+    free_path,
+    same_stem,
+    slug,
+)
 from .schema import CATEGORY, TIEmbedding, supported
 
 _ENDING = ".safetensors"
-_LONGEST_SAID = 300  # characters; a thumbnail or a whole workflow is not for reading
+_NUM_LISTED = 20  # words of a file in a sentence
 
 
 class SaveEmbedding(io.ComfyNode):
@@ -77,14 +89,16 @@ class LoadEmbedding(io.ComfyNode):
             node_id="TI_LoadEmbedding",
             display_name="Load Embedding",
             category=CATEGORY,
-            description="Reads a learned word from the embeddings folder, for Encode Prompt with S*.",
+            description="Reads a learned word from a file in the embeddings folder, whichever program wrote it, for "
+            "Encode Prompt with S*, Inspect Embedding and Merge Embeddings. Nothing in a file is ever run.",
             search_aliases=["textual inversion", "import embedding"],
             inputs=[
                 supported(
                     io.Combo.Input,
                     "file",
-                    options=[name for name in embedding_files() if name.endswith(_ENDING)],
-                    tooltip="A .safetensors file in models/embeddings. Press R to read the list again.",
+                    options=embedding_files(),
+                    tooltip="A file in models/embeddings: .safetensors, .pt, .bin, .pti, or a .png or .webp picture "
+                    "that carries a word. Press R to read the list again.",
                 ),
                 supported(
                     io.String.Input,
@@ -93,23 +107,54 @@ class LoadEmbedding(io.ComfyNode):
                     tooltip="Another placeholder than the file's own, for example when two words have the same. "
                     "Empty: the file's own.",
                 ),
+                supported(
+                    io.String.Input,
+                    "word",
+                    default="",
+                    optional=True,
+                    tooltip="Which word, if the file holds several, as the file calls it. Empty: the only one.",
+                ),
             ],
             outputs=[
                 TIEmbedding.Output(display_name="embedding", tooltip="The learned word."),
-                io.String.Output(display_name="report", tooltip="Its placeholder, size, and what the file says of it."),
+                io.String.Output(
+                    display_name="report", tooltip="Its placeholder, format and size, what the file says, and warnings."
+                ),
             ],
         )
 
     @classmethod
-    def fingerprint_inputs(cls, file: str, placeholder: str = "") -> str:
+    def fingerprint_inputs(cls, file: str | None, placeholder: str | None = "", word: str | None = None) -> str:
+        if file is None:  # it comes from another node
+            return folders_fingerprint()
         return file_fingerprint(embedding_path(file))
 
     @classmethod
-    def execute(cls, file: str, placeholder: str = "") -> io.NodeOutput:
-        embedding = load_embedding(embedding_path(file))
+    def execute(cls, file: str, placeholder: str = "", word: str | None = None) -> io.NodeOutput:
+        content = read_embedding_file(embedding_path(file))
+        stored = _chosen(content, (word or "").strip())
+        embedding = stored.embedding
         if placeholder.strip():
             embedding = TokenEmbedding(embedding.vectors, placeholder.strip(), embedding.metadata)
-        sizes = ", ".join(f"{len(rows)} x {rows.shape[1]} for {key}" for key, rows in embedding.vectors.items())
-        says = [f"{key}: {text}" for key, text in sorted(embedding.metadata.items()) if len(text) <= _LONGEST_SAID]
-        report = "\n".join([f"{file}: write {embedding.placeholder} in the prompt. Vectors: {sizes}.", *says])
-        return io.NodeOutput(embedding, report)
+        lines = [
+            f"{file} ({content.format}): write {embedding.placeholder} in the prompt.",
+            *size_lines(embedding, stored.precisions),
+            *metadata_lines(embedding),
+            *(f"Warning: {warning}" for warning in [*content.warnings, *vector_warnings(embedding)]),
+        ]
+        return io.NodeOutput(embedding, "\n".join(lines))
+
+
+def _chosen(file: EmbeddingFile, word: str) -> StoredWord:
+    """The word called `word`, the only one where that is empty. ValueError with all names where it is not clear."""
+    if len(file.words) == 1 and not word:
+        return file.words[0]
+    for stored in file.words:
+        if word == stored.embedding.placeholder.strip():
+            return stored
+    names = [stored.embedding.placeholder for stored in file.words]
+    more = [f"{len(names) - _NUM_LISTED} more"] if len(names) > _NUM_LISTED else []
+    holds = joined([*names[:_NUM_LISTED], *more])
+    if word:
+        raise ValueError(f"{file.file} holds no word {word}; it holds {holds}. Write one of them into word.")
+    raise ValueError(f"{file.file} holds {len(names)} words: {holds}. Write the one you want into word.")

@@ -7,6 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..ti_engine import TokenEmbedding
+from .host.named_files import names_fingerprint
 from .host.words import encode_prompt
 from .schema import CATEGORY, TIEmbedding, supported
 
@@ -21,7 +22,8 @@ class EncodePrompt(io.ComfyNode):
             display_name="Encode Prompt with S*",
             category=CATEGORY,
             description="CLIP Text Encode that also understands learned words: write S* (or whatever the embedding's "
-            "placeholder is) in the text. Weights such as (S*:1.2), commas and repeated use work as always.",
+            "placeholder is) in the text, or <name> for a file in the embeddings folder. Weights such as (S*:1.2), "
+            "commas and repeated use work as always.",
             search_aliases=["textual inversion", "embedding", "clip text encode", "S*"],
             inputs=[
                 io.Clip.Input("clip", tooltip="The text encoder of the model that the embedding was trained on."),
@@ -31,12 +33,14 @@ class EncodePrompt(io.ComfyNode):
                     default="a photo of S*",
                     multiline=True,
                     dynamic_prompts=False,
-                    tooltip="The prompt, with the placeholder where the learned word belongs.",
+                    tooltip="The prompt, with the placeholder where the learned word belongs. <name> or <folder/name> "
+                    "stands for a file in models/embeddings, in any letter case.",
                 ),
                 TIEmbedding.Input(
                     "embedding",
                     optional=True,
-                    tooltip="The learned word. Without one this node does exactly what CLIP Text Encode does.",
+                    tooltip="The learned word. Without one, and without a <name> in the text, this node does exactly "
+                    "what CLIP Text Encode does.",
                 ),
                 TIEmbedding.Input("embedding_2", optional=True, tooltip=more),
                 TIEmbedding.Input("embedding_3", optional=True, tooltip=more),
@@ -46,6 +50,10 @@ class EncodePrompt(io.ComfyNode):
                 io.String.Output(display_name="report", tooltip="Which words were applied, and at which tokens."),
             ],
         )
+
+    @classmethod
+    def fingerprint_inputs(cls, text: str | None = None, **_: Any) -> str:
+        return names_fingerprint(text)  # which is None where it comes from another node
 
     @classmethod
     def execute(

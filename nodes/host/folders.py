@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
-from pathlib import Path
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
 
 import folder_paths
 
 _FOLDER_NAME = "embeddings"
 _EXTENSIONS = (".safetensors", ".pt", ".bin")  # that the host tries, in this order
+PICTURES = (".png", ".webp")
+READ_EXTENSIONS = (*_EXTENSIONS, ".pti", *PICTURES)
+_CARRIER_MARK = b"sd-ti-embedding"  # A1111's, in a chunk before the pixels
+_CARRIER_HEAD = 4096  # bytes of a picture in which the mark would be
+_LARGEST_HASHED = 64 << 20  # bytes; words are small, and larger files are told apart by time and size
 
 
 def embedding_folders() -> list[str]:
@@ -18,23 +25,86 @@ def embedding_folders() -> list[str]:
 
 
 def embedding_files() -> list[str]:
-    """The names of all embedding files, relative to their folder."""
-    return folder_paths.get_filename_list(_FOLDER_NAME)
+    """The names of all files that may hold words, relative to their folder with / for sub-folders, in order.
+
+    Previews are left out: *.preview.png, and a picture beside a file of the same name unless it says that it carries a
+    word. So is what links lead to outside of the embeddings folders.
+    """
+    names = set()
+    for folder in map(Path, embedding_folders()):
+        paths = list(_files(folder))
+        stems = {path.with_suffix("") for path in paths if path.suffix.lower() not in PICTURES}
+        for path in paths:
+            if path.suffix.lower() in PICTURES and path.with_suffix("") in stems and not _is_carrier(path):
+                continue
+            names.add(path.relative_to(folder).as_posix())
+    return sorted(names, key=lambda name: (name.casefold(), name))
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for place, folders, files in os.walk(folder):  # which follows no links to folders
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for file in files:
+            path = Path(place, file)
+            if path.suffix.lower() not in READ_EXTENSIONS or path.stem.lower().endswith(".preview"):
+                continue
+            if not path.is_symlink() or (_is_file(path) and _stays_inside(path)):
+                yield path
+
+
+def _is_carrier(picture: Path) -> bool:
+    try:
+        with picture.open("rb") as file:
+            return _CARRIER_MARK in file.read(_CARRIER_HEAD)
+    except OSError:
+        return False
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long, a ring of links
+        return False
+
+
+def _stays_inside(path: Path) -> bool:
+    real = path.resolve()
+    return any(real.is_relative_to(Path(folder).resolve()) for folder in embedding_folders())
 
 
 def embedding_path(name: str) -> Path:
-    """The file of a name from `embedding_files`. ValueError if it is not there (any more)."""
-    found = folder_paths.get_full_path(_FOLDER_NAME, name)
-    if found is None:
-        raise ValueError(f"There is no embedding {name!r} in the embeddings folders; press R to read the list again.")
-    return Path(found)
+    """The file of a name from `embedding_files`, in the first folder that has it.
+
+    ValueError if it is not there (any more), or if the name or a link leads out of the folders.
+    """
+    for folder in map(Path, embedding_folders()):
+        path = folder / name
+        if not _is_file(path):
+            continue
+        if not _stays_inside(path):
+            raise ValueError(f"{name!r} leads out of the embeddings folders; copy the file itself into one of them.")
+        return path
+    raise ValueError(f"There is no embedding {name!r} in the embeddings folders; press R to read the list again.")
 
 
 def file_fingerprint(path: Path) -> str:
     """Changes whenever the file does."""
     stat = path.stat()
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = hashlib.sha256(path.read_bytes()).hexdigest() if stat.st_size <= _LARGEST_HASHED else ""
     return f"{stat.st_mtime_ns}-{stat.st_size}-{digest}"
+
+
+def folders_fingerprint() -> str:
+    """Changes whenever any embedding file does: for a name that is not known yet."""
+    stats = [(name, embedding_path(name).stat()) for name in embedding_files()]
+    seen = [f"{name}-{stat.st_mtime_ns}-{stat.st_size}" for name, stat in stats]
+    return hashlib.sha256("\n".join(seen).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def without_ending(name: str) -> str:
+    """`name` without the ending of an embedding file; other dots stay."""
+    plain = PurePosixPath(name)
+    return str(plain.with_suffix("")) if plain.suffix.lower() in READ_EXTENSIONS else name
 
 
 def slug(name: str) -> str:

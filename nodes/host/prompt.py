@@ -7,6 +7,7 @@ method answered for private names, so weights, punctuation and the cutting into 
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -50,13 +51,15 @@ def _mark(text: str, markers: Mapping[str, str]) -> str:
     """`text` with ` embedding:MARKER ` for every placeholder, the longest placeholders first.
 
     In two passes, so that no placeholder is looked for inside a marker. Somebody who wrote `embedding:S*` means S*.
+    A space that stands there already is not doubled: tokenizers of language models would count both.
     """
     signs = {placeholder: chr(_PRIVATE_USE + number) for number, placeholder in enumerate(markers)}
     for placeholder in sorted(markers, key=len, reverse=True):
         text = signs[placeholder].join(split_at_placeholder(text, placeholder))
     for placeholder, marker in markers.items():
         sign = signs[placeholder]
-        text = text.replace(f"embedding:{sign}", sign).replace(sign, f" embedding:{marker} ")
+        text = re.sub(f"(?<![ \\n]){sign}", f" {sign}", text.replace(f"embedding:{sign}", sign))
+        text = text.replace(sign, f"embedding:{marker} ")
     return text
 
 

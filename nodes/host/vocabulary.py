@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from ...ti_engine import EncoderInfo
 from ...ti_engine.demo.tokenizer import UNKNOWN
-from .encoders import TextEncoder
+from .encoders import TextEncoder, text_encoders
 
 _MOST_VECTORS = 256  # where the encoder itself has no limit (T5)
 _ROWS = 8192  # of the vocabulary at a time, so that no second copy of it is made
@@ -35,10 +35,13 @@ class Vocabulary:
         room = min(self._tokenizer.max_length - 2, _MOST_VECTORS)  # start and end token
         return EncoderInfo(width, room, (square / (count * width)) ** 0.5, norm / count)
 
+    def unknown(self, words: str) -> list[str]:
+        """Those of `words` that the vocabulary does not hold."""
+        return [word for word in words.split() if not self._known_ids(word)]
+
     def token_ids(self, words: str) -> list[int]:
         """The tokens of `words`. ValueError with the word that the vocabulary does not hold."""
-        unknown = [word for word in words.split() if not self._known_ids(word)]
-        if unknown:
+        if unknown := self.unknown(words):
             raise ValueError(
                 f"initial_words: the text encoder does not know {', '.join(map(repr, unknown))}; "
                 "choose other words, or leave initial_words empty to start at random."
@@ -79,3 +82,25 @@ class Vocabulary:
         # Through the layer and not from its weight: newer hosts scale inside of it.
         ids = ids.to(self._layer.weight.device)
         return self._layer(ids, out_dtype=torch.float32).detach().cpu().clone()
+
+
+class ClipVocabulary:
+    """The words of all text encoders of a CLIP; what `ti_engine.inspection` compares with.
+
+    encoders: encoder key -> width, room and scale of its vocabulary.
+    """
+
+    def __init__(self, clip: Any) -> None:
+        self._vocabularies = {key: Vocabulary(encoder) for key, encoder in text_encoders(clip).items()}
+        self.encoders: Mapping[str, EncoderInfo] = {key: v.info() for key, v in self._vocabularies.items()}
+
+    def nearest_words(self, key: str, vector: Tensor, count: int) -> list[tuple[str, float]]:
+        """The `count` tokens of an encoder that point most in the direction of `vector` [width], with the cosine."""
+        return self._vocabularies[key].nearest(vector, count)
+
+    def word_vectors(self, words: str) -> dict[str, Tensor]:
+        """Encoder key -> the vectors [tokens, width] of `words`. ValueError for words that an encoder does not know."""
+        for key, vocabulary in self._vocabularies.items():
+            if unknown := vocabulary.unknown(words):
+                raise ValueError(f"{key} does not know {', '.join(map(repr, unknown))}; choose words that it knows.")
+        return {key: vocabulary.vectors(words) for key, vocabulary in self._vocabularies.items()}

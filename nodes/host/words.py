@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
 
 from ...ti_engine import TokenEmbedding
+from ...ti_engine.families import FAMILIES, said
+from ...ti_engine.files import EmbeddingFile, read_embedding_file
 from .encoders import text_encoders
+from .folders import embedding_path
+from .named_files import file_placeholder, name_files
 from .prompt import contains, positions, tokenize
 
 
 def encode_prompt(clip: Any, text: str, embeddings: Sequence[TokenEmbedding]) -> tuple[Any, str]:
-    """The host's CONDITIONING of `text` with every embedding's placeholder replaced, and a report of where.
+    """The host's CONDITIONING of `text` with learned words, and a report of where they stand.
 
-    Raises ValueError for an embedding that is not used in the text or does not fit the CLIP.
+    A word is every embedding's placeholder, and `<name>` of a file in the embeddings folders (see `name_files`).
+    Raises ValueError for an embedding that is not used in the text or does not fit the CLIP, and for a file that is not
+    there or holds no word.
     """
-    if clip is None:
-        raise ValueError("The loader gave no CLIP; the file may not contain one. Load it with a node of its own.")
+    check_clip(clip)
     words = {e.placeholder: vectors_for(clip, e) for e in embeddings}
     if len(words) < len(embeddings):
         twice = next(e.placeholder for e in embeddings if sum(o.placeholder == e.placeholder for o in embeddings) > 1)
@@ -31,6 +37,9 @@ def encode_prompt(clip: Any, text: str, embeddings: Sequence[TokenEmbedding]) ->
                 f"The text does not contain {placeholder}, so its embedding would do nothing. "
                 f'Write {placeholder} where you want it, for example "a photo of {placeholder}", or disconnect it.'
             )
+    text, files = name_files(text, list(words), lambda tag: _is_token(clip, tag))
+    named, warnings = _read_named(clip, files)
+    words |= {e.placeholder: vectors_for(clip, e) for e in named}
     tokens = tokenize(clip, text, words)
     for placeholder, vectors in words.items():
         if not any(positions(tokens, vectors).values()):
@@ -38,28 +47,88 @@ def encode_prompt(clip: Any, text: str, embeddings: Sequence[TokenEmbedding]) ->
                 f"{placeholder} occurs in the text only inside of another learned word's placeholder, so its embedding "
                 f"would do nothing. Write {placeholder} on its own, or disconnect it."
             )
-    report = "\n".join(_applied(p, vectors, tokens) for p, vectors in words.items())
-    return clip.encode_from_tokens_scheduled(tokens), report or "No embedding connected: as CLIP Text Encode."
+    lines = [_applied(p, vectors, tokens) for p, vectors in words.items()]
+    lines += [line for e in (*embeddings, *named) for line in _not_as_it_says(e, words[e.placeholder])]
+    report = "\n".join([*lines, *warnings]) or "No embedding connected: as CLIP Text Encode."
+    return clip.encode_from_tokens_scheduled(tokens), report
+
+
+def check_clip(clip: Any) -> None:
+    """Raises ValueError where the loader found no text encoder in its file."""
+    if clip is None:
+        raise ValueError("The loader gave no CLIP; the file may not contain one. Load it with a node of its own.")
 
 
 def vectors_for(clip: Any, embedding: TokenEmbedding) -> dict[str, Tensor]:
     """Encoder key of `clip` -> the embedding's rows for it. ValueError if one is missing or has another width.
 
-    A single tensor under a key that says nothing goes to the one encoder of its width.
+    Files do not always say which encoder they mean: rows under another key go to the one encoder that has none and is
+    of their width.
     """
-    encoders = {key: encoder.width for key, encoder in text_encoders(clip).items()}
-    vectors = embedding.vectors
-    if len(vectors) == len(encoders) == 1 and vectors.keys() != encoders.keys():
-        vectors = dict(zip(encoders, vectors.values(), strict=True))
-    fits = all(key in vectors and vectors[key].shape[1] == width for key, width in encoders.items())
-    if not encoders or not fits:
-        has = ", ".join(f"{key} of width {rows.shape[1]}" for key, rows in embedding.vectors.items())
-        wants = ", ".join(f"{key} of width {width}" for key, width in encoders.items()) or "no embedding at all"
+    encoders = _widths(clip)
+    vectors = {key: embedding.vectors[key] for key in encoders if key in embedding.vectors}
+    for key, width in encoders.items():
+        spare = [rows for name, rows in embedding.vectors.items() if name not in encoders and rows.shape[1] == width]
+        if key not in vectors and len(spare) == 1:
+            vectors[key] = spare[0]
+    if not encoders or any(key not in vectors or vectors[key].shape[1] != width for key, width in encoders.items()):
         raise ValueError(
-            f"The embedding {embedding.placeholder} does not fit this CLIP: it holds {has}, the CLIP takes {wants}. "
+            f"The embedding {embedding.placeholder} does not fit this CLIP: it holds "
+            f"{_of_family({key: rows.shape[1] for key, rows in embedding.vectors.items()})}, the CLIP takes "
+            f"{_of_family(encoders) if encoders else 'no embedding at all'}. "
             "Use it with the kind of model that it was trained on, or train it on this one."
         )
     return {key: vectors[key].detach().clone() for key in encoders}
+
+
+def _read_named(clip: Any, files: Sequence[str]) -> tuple[list[TokenEmbedding], list[str]]:
+    """The word in each of `files`, with the placeholder that stands in the text, and warnings about the files."""
+    words, warnings = [], []
+    for name in files:
+        file = _read_for(clip, name)
+        if len(file.words) > 1:
+            names = ", ".join(stored.embedding.placeholder for stored in file.words)
+            raise ValueError(
+                f"{name} holds {len(file.words)} words ({names}); choose one in Load Embedding and connect it here."
+            )
+        words.append(replace(file.words[0].embedding, placeholder=file_placeholder(name)))
+        warnings += [f"Warning: {name}: {warning}" for warning in file.warnings]
+    return words, warnings
+
+
+def _read_for(clip: Any, name: str) -> EmbeddingFile:
+    """A file read as this CLIP's, and where it is not, as what it most likely is: `vectors_for` says what is wrong."""
+    path = embedding_path(name)
+    try:
+        return read_embedding_file(path, {width: key for key, width in _widths(clip).items()})
+    except ValueError:
+        return read_embedding_file(path)
+
+
+def _widths(clip: Any) -> dict[str, int]:
+    return {key: encoder.width for key, encoder in text_encoders(clip).items()}
+
+
+def _of_family(widths: Mapping[str, int]) -> str:
+    """ "clip_l of width 768 (SD1)" """
+    title = next((family.title for family in FAMILIES.values() if family.widths == widths), None)
+    return f"{said(widths)} ({title})" if title else said(widths)
+
+
+def _is_token(clip: Any, tag: str) -> bool:
+    """Whether `tag`, such as <start_of_turn>, is a token of its own in one of the model's vocabularies."""
+    return any(tag in encoder.tokenizer.inv_vocab.values() for encoder in text_encoders(clip).values())
+
+
+def _not_as_it_says(embedding: TokenEmbedding, used: Mapping[str, Tensor]) -> list[str]:
+    """Sentences for vectors that are used for another encoder than their key says, or not at all."""
+    other = {key: rows for key, rows in embedding.vectors.items() if key not in used}
+    lines = []
+    for key, rows in other.items():
+        user = next((k for k in used if k not in embedding.vectors and used[k].shape == rows.shape), None)
+        does = f"used for {user}, which has the same width" if user else "not used: this CLIP has no such encoder"
+        lines.append(f"{embedding.placeholder}: its vectors for {key} are {does}.")
+    return lines
 
 
 def _applied(placeholder: str, vectors: Mapping[str, Tensor], tokens: Any) -> str:

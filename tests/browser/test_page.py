@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.browser
 
 TEMPLATE = "1 Learn a word (demo model)"
-NODES = ("TI_Train", "TI_LoadEmbedding", "TI_EncodePrompt", "TI_SaveEmbedding", "TI_LoadDemoModel")
+NODES = (
+    "TI_Train", "TI_LoadEmbedding", "TI_EncodePrompt", "TI_SaveEmbedding", "TI_LoadDemoModel", "TI_InspectEmbedding",
+    "TI_MergeEmbeddings",
+)  # fmt: skip
 
 
 @pytest.fixture(params=[False, True], ids=["classic", "nodes-2.0"])

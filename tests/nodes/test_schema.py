@@ -8,7 +8,10 @@ import inspect
 
 import pytest
 
-NODE_IDS = ["TI_Train", "TI_LoadEmbedding", "TI_EncodePrompt", "TI_SaveEmbedding", "TI_LoadDemoModel"]
+NODE_IDS = [
+    "TI_Train", "TI_LoadEmbedding", "TI_EncodePrompt", "TI_SaveEmbedding", "TI_LoadDemoModel", "TI_InspectEmbedding",
+    "TI_MergeEmbeddings",
+]  # fmt: skip
 WIDGETS = [
     "steps", "learning_rate", "batch_size", "num_vectors", "initial_words", "placeholder", "what", "seed",
     "resolution", "preview_every",
