@@ -33,6 +33,7 @@ class Train(io.ComfyNode):
             "model itself is not changed. Use the word with Encode Prompt with S*, and keep it with Save Embedding.",
             search_aliases=["textual inversion", "train embedding", "learn concept", "personalization", "S*"],
             is_input_list=True,
+            has_intermediate_output=True,  # newer hosts show a cached result's pictures and chart again
             inputs=[
                 io.Model.Input("model", tooltip="The model to learn the word for; it stays as it is."),
                 io.Clip.Input("clip", tooltip="The text encoder of the same checkpoint; it stays as it is."),
@@ -114,7 +115,7 @@ class Train(io.ComfyNode):
             metadata = training_metadata(config, record, backend.description, None, len(pictures))
             embedding = TokenEmbedding(word.vectors, word.placeholder, metadata)
         shown = ui.PreviewImage(contact_sheet(samples)).as_dict()
-        shown["loss_chart"] = [finished_chart(record, config.steps)]  # the host sends it again with a cached result
+        shown["loss_chart"] = [finished_chart(record, config.steps)]
         return io.NodeOutput(embedding, loss_plot(record), samples, report, ui=shown)
 
 

@@ -82,8 +82,9 @@ def test_template_1_learns_shows_and_does_not_train_twice(client: ComfyClient) -
     again = client.run(prompt)
     assert again.ending == "execution_success"
     assert train in again.cached and not steps_of(again)
-    (chart,) = again.outputs[train]["loss_chart"]  # for a page that was not open while it trained
-    assert chart["done"] and [step for step, _ in chart["points"]] == list(range(1, STEPS + 1))
+    if "has_intermediate_output" in client.get("/object_info/TI_Train")["TI_Train"]:  # of hosts that send it again
+        (chart,) = again.outputs[train]["loss_chart"]  # for a page that was not open while it trained
+        assert chart["done"] and [step for step, _ in chart["points"]] == list(range(1, STEPS + 1))
 
     # A new text uses the word that was learned before.
     prompt[only_node(prompt, "TI_EncodePrompt")]["inputs"]["text"] = "a photo of S* on a black background"
