@@ -11,8 +11,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .corpus import HELD_OUT
 from .world import BACKGROUNDS, COLOUR_RGB, COLOURS, SHAPES, TEXTURES, UNSEEN_TEXTURE, Objects, draw_scenes
+
+# (shape, colour, texture) triples kept out of training: four per shape, one per texture, every colour equally often.
+HELD_OUT = [(s, (s + 2 * t + t % 2) % len(COLOURS), t) for s in range(len(SHAPES)) for t in range(len(TEXTURES))]
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,8 @@ def _combination(shape: int, colour: int, texture: int) -> Concept:
     return Concept(name, name, SHAPES[shape], shape, (red, green, blue), texture)
 
 
-COMBINATIONS = tuple(_combination(*HELD_OUT[4 * shape + shape % 4]) for shape in range(len(SHAPES)))
+_SPELLABLE = tuple(_combination(*triple) for triple in HELD_OUT)
+COMBINATIONS = tuple(_SPELLABLE[4 * shape + shape % 4] for shape in range(len(SHAPES)))
 
 _PINK, _YELLOW = (0.98, 0.50, 0.78), (0.97, 0.90, 0.12)
 BEYOND = (
@@ -65,5 +68,6 @@ BEYOND = (
     Concept("red over blue square", "plain red square", "square", 1, (0.85, 0.10, 0.10), lower_rgb=(0.12, 0.25, 0.90)),
     Concept("ringed green diamond", "checkered green diamond", "diamond", 7, (0.10, 0.65, 0.20), UNSEEN_TEXTURE),
 )
+UNTOLD = (*_SPELLABLE, *BEYOND)  # no caption of the training scenes names one of these
 CONCEPTS = {concept.name: concept for concept in (*COMBINATIONS, *BEYOND)}
 EXAMPLE = CONCEPTS["teal over coral heart"]

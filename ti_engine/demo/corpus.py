@@ -2,18 +2,21 @@
 
 The captions are made of the paper's neutral contexts, attribute words and invented nouns. A noun names one particular
 object, often one that no attribute words can spell (a hue between the colours, an outline between two shapes, two
-colours), so the text encoder learns that one token may carry a whole look. That is what a learned word has to do.
+colours, another texture), so the text encoder learns that one token may carry a whole look. That is what a learned word
+has to do. Thousands of them fill the space of looks: with 128, words for two-coloured objects could not be learned.
 """
 
 from __future__ import annotations
 
+import functools
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
 
 from ..captions import OBJECT_TEMPLATES, STYLE_TEMPLATES
+from .concepts import HELD_OUT, UNTOLD, Concept
 from .tokenizer import BIASED_NOUN, NUM_NOUNS, SYNONYMS, invented_nouns
 from .world import (
     BACKGROUNDS,
@@ -23,14 +26,12 @@ from .world import (
     SHAPES,
     STYLES,
     TEXTURES,
+    UNNAMED_TEXTURES,
     Objects,
-    concat_objects,
     draw_scenes,
     plain_objects,
 )
 
-# Never trained on: four (shape, colour, texture) triples per shape, one per texture, every colour equally often.
-HELD_OUT = [(s, (s + 2 * t + t % 2) % len(COLOURS), t) for s in range(len(SHAPES)) for t in range(len(TEXTURES))]
 _TRAINED = torch.tensor(
     [
         (s, c, t)
@@ -60,20 +61,23 @@ class Scenes:
     def __len__(self) -> int:
         return len(self.shape)
 
+    def __getitem__(self, rows: slice) -> Scenes:
+        return Scenes(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
+
     def draw(self, generator: torch.Generator) -> Tensor:
-        """Pictures [N, 3, 128, 128] in 0..1."""
-        first = plain_objects(self.shape, self.colour, self.texture)
-        named = ((self.noun >= 0) & (self.noun < NUM_NOUNS)).nonzero()[:, 0]
-        if len(named):
-            nouns = noun_objects()[self.noun[named]]
-            for name in ("shape", "rgb", "texture", "other_shape", "blend", "lower_rgb"):
-                getattr(first, name)[named] = getattr(nouns, name)
+        """Pictures [N, 3, 128, 128] in 0..1, on the generator's device."""
+        device = generator.device
+        named = (self.noun >= 0) & (self.noun < NUM_NOUNS)
+        nouns = noun_objects()[self.noun.clamp(0, NUM_NOUNS - 1)]
+        first = plain_objects(self.shape, self.colour, self.texture).where(~named, nouns)
         second = plain_objects(self.second_shape, self.second_colour, torch.zeros_like(self.texture))
-        return draw_scenes(first, self.background, generator, self.style, second, self.relation)
+        background, style, relation = (t.to(device) for t in (self.background, self.style, self.relation))
+        return draw_scenes(first.to(device), background, generator, style, second.to(device), relation)
 
 
+@functools.cache
 def noun_objects() -> Objects:
-    """The objects that the invented nouns name, always the same ones."""
+    """The objects that the invented nouns name, always the same ones; none looks like what is kept from training."""
     generator = torch.Generator().manual_seed(7)
     n = NUM_NOUNS
 
@@ -89,8 +93,20 @@ def noun_objects() -> Objects:
     rgb = torch.where(chance(0.6)[:, None], wild, COLOUR_RGB[pick(len(COLOURS))])
     lower = torch.where(chance(0.5)[:, None], torch.rand(n, 3, generator=generator), COLOUR_RGB[pick(len(COLOURS))])
     lower = torch.where(chance(0.35)[:, None], lower, rgb)
-    texture = torch.where(chance(0.3), torch.zeros(n, dtype=torch.long), pick(len(TEXTURES)))
-    return Objects(shape, rgb, texture, other, blend, lower)
+    textures = torch.tensor([0, 1, 2, 3, *UNNAMED_TEXTURES])
+    texture = torch.where(chance(0.35), torch.zeros(n, dtype=torch.long), textures[pick(len(textures))])
+    objects = Objects(shape, rgb, texture, other, blend, lower)
+    near = torch.stack([_looks_like(objects, concept) for concept in UNTOLD]).any(0)
+    elsewhere = torch.tensor(UNNAMED_TEXTURES)[torch.arange(n) % len(UNNAMED_TEXTURES)]
+    return replace(objects, texture=torch.where(near, elsewhere, texture))
+
+
+def _looks_like(objects: Objects, concept: Concept) -> Tensor:
+    """[N] bool: objects that share an outline, the texture and roughly the colours (within 0.25) of `concept`."""
+    blended = (objects.other_shape == concept.shape) & (objects.blend > 0)
+    upper, lower = torch.tensor(concept.rgb), torch.tensor(concept.lower_rgb or concept.rgb)
+    close = ((objects.rgb - upper).norm(dim=1) < 0.25) & ((objects.lower_rgb - lower).norm(dim=1) < 0.25)
+    return ((objects.shape == concept.shape) | blended) & (objects.texture == concept.texture) & close
 
 
 def sample_scenes(n: int, generator: torch.Generator) -> Scenes:
@@ -106,7 +122,7 @@ def sample_scenes(n: int, generator: torch.Generator) -> Scenes:
     shape, colour, texture = triple.unbind(1)
     relation = torch.where(chance(0.14), pick(len(RELATIONS)), torch.tensor(-1))
     pair = relation >= 0
-    noun = torch.where(chance(0.27) & ~pair, pick(NUM_NOUNS), torch.tensor(_NO_NOUN))
+    noun = torch.where(chance(0.35) & ~pair, pick(NUM_NOUNS), torch.tensor(_NO_NOUN))
     berry = chance(0.03) & ~pair & (noun < 0)
     noun = torch.where(berry, torch.tensor(_BERRY), noun)
     shape = torch.where(berry, torch.tensor(0), shape)
@@ -179,15 +195,3 @@ def _object_phrase(scenes: Scenes, index: int, rng: random.Random) -> str:
     if rng.random() < 0.01:
         words.insert(0, "zzz")  # so that the row of unknown words is trained too
     return " ".join(words)
-
-
-__all__ = [
-    "HELD_OUT",
-    "Scenes",
-    "concat_objects",
-    "draw_caption",
-    "full_caption",
-    "noun_objects",
-    "sample_scenes",
-    "single_scenes",
-]

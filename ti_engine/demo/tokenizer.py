@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 import re
 
@@ -10,7 +11,7 @@ from .world import BACKGROUNDS, COLOURS, SHAPES, STYLES, TEXTURES
 
 START, END, UNKNOWN = "<start>", "<end>", "<unknown>"
 MAX_LENGTH = 32  # tokens of one chunk, start and end included
-NUM_NOUNS = 128  # invented nouns, each the name of one particular object (corpus.py)
+NUM_NOUNS = 4096  # invented nouns, each the name of one particular object (corpus.py)
 BIASED_NOUN = "berry"  # a noun whose objects are nearly always red
 SYNONYMS = dict(
     circle="disc", square="box", triangle="wedge", star="asterisk", ring="donut", cross="plus", heart="valentine",
@@ -21,17 +22,15 @@ SYNONYMS = dict(
 _TOKEN = re.compile(r"[a-z0-9\-*]+|[^\sa-z0-9]")
 
 
-def invented_nouns() -> list[str]:
+@functools.cache
+def invented_nouns() -> tuple[str, ...]:
     """NUM_NOUNS pronounceable words that are no words: 'dafip', 'kozor', ..."""
     rng = random.Random(7)
-    nouns: list[str] = []
+    nouns: dict[str, None] = {}
     while len(nouns) < NUM_NOUNS:
-        noun = "".join(rng.choice("bdfgklmnprstvz") + rng.choice("aeiou") for _ in range(2)) + rng.choice(
-            "bdfgklmnprstvz"
-        )
-        if noun not in nouns:
-            nouns.append(noun)
-    return nouns
+        syllables = [rng.choice("bdfgklmnprstvz") + rng.choice("aeiou") for _ in range(2)]
+        nouns["".join(syllables) + rng.choice("bdfgklmnprstvz")] = None
+    return tuple(nouns)
 
 
 def _vocabulary() -> list[str]:

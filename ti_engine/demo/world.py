@@ -1,14 +1,15 @@
 """The world of the demo model: scenes drawn from known attributes by signed distance functions.
 
 Every picture is made of exact attributes, so an exact judge of pictures exists (judge.py). All functions are
-vectorised over scenes: N scenes are drawn at once, and all randomness comes from the generator that is passed in.
+vectorised over scenes: N scenes are drawn at once, and all randomness comes from the generator that is passed in, on
+whose device they are drawn.
 Lengths are pixels of a 128 x 128 picture; colours are linear RGB in 0..1.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -19,6 +20,9 @@ SHAPES = ("circle", "square", "triangle", "star", "ring", "cross", "heart", "dia
 COLOURS = ("red", "orange", "yellow", "green", "cyan", "blue", "purple", "pink")
 TEXTURES = ("plain", "striped", "dotted", "checkered")
 UNSEEN_TEXTURE = len(TEXTURES)  # concentric rings: drawn for benchmarks, never shown in training
+# Upright stripes, slanted stripes, sectors, a dark rim: on objects that only an invented noun names. They teach the
+# model that a texture may be other than the four words say.
+UNNAMED_TEXTURES = (UNSEEN_TEXTURE + 1, UNSEEN_TEXTURE + 2, UNSEEN_TEXTURE + 3, UNSEEN_TEXTURE + 4)
 BACKGROUNDS = ("white", "gray", "black", "sky", "grass", "sand")
 STYLES = ("photo", "sketch", "mosaic", "noir")
 RELATIONS = ("left of", "above")
@@ -47,7 +51,7 @@ class Objects:
 
     shape: Tensor  # [N] long, index into SHAPES
     rgb: Tensor  # [N, 3] colour (of the upper half)
-    texture: Tensor  # [N] long, index into TEXTURES, or UNSEEN_TEXTURE
+    texture: Tensor  # [N] long, index into TEXTURES, UNSEEN_TEXTURE or one of UNNAMED_TEXTURES
     other_shape: Tensor  # [N] long, the shape that `blend` leads to
     blend: Tensor  # [N] 0: `shape`, 1: `other_shape`
     lower_rgb: Tensor  # [N, 3] colour of the lower half
@@ -58,16 +62,22 @@ class Objects:
     def __getitem__(self, index: Tensor) -> Objects:
         return Objects(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
 
+    def where(self, keep: Tensor, others: Objects) -> Objects:
+        """These objects where `keep` [N], and `others` elsewhere."""
+
+        def chosen(own: Tensor, other: Tensor) -> Tensor:
+            return torch.where(keep.view(-1, *[1] * (own.ndim - 1)), own, other)
+
+        return Objects(**{f.name: chosen(getattr(self, f.name), getattr(others, f.name)) for f in fields(self)})
+
+    def to(self, device: torch.device) -> Objects:
+        return Objects(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+
 
 def plain_objects(shape: Tensor, colour: Tensor, texture: Tensor) -> Objects:
     """Objects that the vocabulary can spell out: indices into SHAPES, COLOURS, TEXTURES, each [N]."""
     rgb = COLOUR_RGB[colour]
     return Objects(shape, rgb, texture, shape, torch.zeros(len(shape)), rgb)
-
-
-def concat_objects(parts: list[Objects]) -> Objects:
-    """Objects of several groups, one after another."""
-    return Objects(**{f.name: torch.cat([getattr(p, f.name) for p in parts]) for f in fields(Objects)})
 
 
 def draw_scenes(
@@ -80,14 +90,15 @@ def draw_scenes(
 ) -> Tensor:
     """Pictures [N, 3, 128, 128] in 0..1 of one object each, or of two objects where `relation` [N] is not -1.
 
-    With a relation (index into RELATIONS), `objects` is left of or above `second`, and both are drawn smaller.
+    With a relation (index into RELATIONS), `objects` is left of or above `second`, and both are drawn smaller. All
+    tensors are on the generator's device.
     """
     n = len(objects)
-    pair = torch.zeros(n, dtype=torch.bool) if relation is None else relation >= 0
+    pair = torch.zeros(n, dtype=torch.bool, device=generator.device) if relation is None else relation >= 0
     canvas = _draw_background(background, generator)
     centre = SIZE / 2 + 20 * (_rand(generator, n, 2) - 0.5)
     radius = 40 + 12 * _rand(generator, n)
-    axis = torch.zeros(n, 2)
+    axis = torch.zeros(n, 2, device=generator.device)
     if relation is not None:
         beside = (relation == 0).float()
         axis = torch.stack([beside, 1 - beside], 1)  # [N, 2] direction from the first object to the second
@@ -115,7 +126,7 @@ def apply_style(pictures: Tensor, style: Tensor) -> Tensor:
         blocks = F.avg_pool2d(pictures[mosaic], 8)
         out[mosaic] = F.interpolate((blocks * 4).round() / 4, scale_factor=8.0, mode="nearest")
     if len(noir):
-        grey = (pictures[noir] * torch.tensor([0.35, 0.5, 0.15])[:, None, None]).sum(1, keepdim=True)
+        grey = (pictures[noir] * pictures.new_tensor([0.35, 0.5, 0.15])[:, None, None]).sum(1, keepdim=True)
         out[noir] = grey.expand(-1, 3, -1, -1)
     return out
 
@@ -127,22 +138,23 @@ def object_colour(pictures: Tensor) -> Tensor:
 
 
 def _rand(generator: torch.Generator, *size: int) -> Tensor:
-    return torch.rand(*size, generator=generator)
+    return torch.rand(*size, generator=generator, device=generator.device)
 
 
-def _pixel_grid() -> tuple[Tensor, Tensor]:
-    y, x = torch.meshgrid(torch.arange(SIZE) + 0.5, torch.arange(SIZE) + 0.5, indexing="ij")
+def _pixel_grid(device: torch.device) -> tuple[Tensor, Tensor]:
+    middles = torch.arange(SIZE, device=device) + 0.5
+    y, x = torch.meshgrid(middles, middles, indexing="ij")
     return x, y
 
 
 def _draw_background(background: Tensor, generator: torch.Generator) -> Tensor:
     n = len(background)
-    x, y = (axis[None] for axis in _pixel_grid())
+    x, y = (axis[None] for axis in _pixel_grid(generator.device))
     brightness = 1 + 0.10 * (_rand(generator, n, 1, 1, 1) - 0.5)
     phase = (_rand(generator, n, 2) * 2 * math.pi)[:, :, None, None]
-    canvas = _BACKGROUND_RGB[background][:, :, None, None].expand(n, 3, SIZE, SIZE).clone()
+    canvas = _BACKGROUND_RGB.to(background.device)[background][:, :, None, None].expand(n, 3, SIZE, SIZE).clone()
     sky, grass, sand = ((background == i).nonzero()[:, 0] for i in (3, 4, 5))
-    canvas[sky] += (y / SIZE * 0.28)[:, None] * torch.tensor([1.0, 0.6, 0.1])[None, :, None, None]
+    canvas[sky] += (y / SIZE * 0.28)[:, None] * canvas.new_tensor([1.0, 0.6, 0.1])[None, :, None, None]
     blades = torch.sin(x * 0.45 + phase[grass, 0]) * torch.sin(y * 0.18 + phase[grass, 1])
     canvas[grass] += 0.09 * blades[:, None]
     ripples = torch.sin(y * 0.4 + 1.2 * torch.sin(x * 0.1 + phase[sand, 0]) + phase[sand, 1])
@@ -154,7 +166,7 @@ def _draw_objects(
     canvas: Tensor, objects: Objects, centre: Tensor, radius: Tensor, generator: torch.Generator
 ) -> Tensor:
     n = len(objects)
-    x, y = _pixel_grid()
+    x, y = _pixel_grid(generator.device)
     angle = ((_rand(generator, n) - 0.5) * 0.3)[:, None, None]
     right = x[None] - centre[:, 0, None, None]
     up = centre[:, 1, None, None] - y[None]
@@ -171,24 +183,35 @@ def _draw_objects(
     jitter = 2 * _COLOUR_JITTER * (_rand(generator, n, 3) - 0.5)
     upper, lower = (objects.rgb + jitter)[:, :, None, None], (objects.lower_rgb + jitter)[:, :, None, None]
     paint = torch.where((py > 0)[:, None], upper, lower)
-    dark = _texture(objects.texture, px, py)[:, None]
+    dark = _texture(objects.texture, px, py, depth=-distance * size)[:, None]
     paint = paint * (1 - (1 - _SECOND_TONE) * dark)
     return (canvas * (1 - inside) + paint * inside).clamp(0, 1)
 
 
-def _texture(texture: Tensor, px: Tensor, py: Tensor) -> Tensor:
-    """Where the darker tone lies, [N, H, W] in 0..1."""
+def _texture(texture: Tensor, px: Tensor, py: Tensor, depth: Tensor) -> Tensor:
+    """Where the darker tone lies, [N, H, W] in 0..1; depth: how far inside the outline a pixel is."""
     dark = torch.zeros_like(px)
-    striped, dotted, checkered, ringed = ((texture == i).nonzero()[:, 0] for i in (1, 2, 3, UNSEEN_TEXTURE))
-    dark[striped] = (0.5 + torch.sin(py[striped] * (2 * math.pi / 28)) * (28 / (2 * math.pi))).clamp(0, 1)
+    kinds = (1, 2, 3, UNSEEN_TEXTURE, *UNNAMED_TEXTURES)
+    striped, dotted, checkered, ringed, upright, slanted, sectors, rimmed = (
+        (texture == kind).nonzero()[:, 0] for kind in kinds
+    )
+    dark[striped] = _bands(py[striped], 28)
     qx, qy = px[dotted] / 28, py[dotted] / 28
     qx, qy = qx - qx.round(), qy - qy.round()
     dark[dotted] = (8.5 - (qx.square() + qy.square()).sqrt() * 28).clamp(0, 1)
     period = 2 * math.pi / 38
     dark[checkered] = (0.5 + torch.sin(px[checkered] * period) * torch.sin(py[checkered] * period) * 6).clamp(0, 1)
-    r = (px[ringed].square() + py[ringed].square()).sqrt()
-    dark[ringed] = (0.5 + torch.sin(r * (2 * math.pi / 26)) * (26 / (2 * math.pi))).clamp(0, 1)
+    dark[ringed] = _bands((px[ringed].square() + py[ringed].square()).sqrt(), 26)
+    dark[upright] = _bands(px[upright], 28)
+    dark[slanted] = _bands((px[slanted] + py[slanted]) * math.sqrt(0.5), 28)
+    dark[sectors] = (0.5 + torch.sin(torch.atan2(py[sectors], px[sectors]) * 5) * 5).clamp(0, 1)
+    dark[rimmed] = (9 - depth[rimmed]).clamp(0, 1)
     return dark
+
+
+def _bands(along: Tensor, period: float) -> Tensor:
+    """Stripes across a direction, half of each `period` (pixels) dark."""
+    return (0.5 + torch.sin(along * (2 * math.pi / period)) * (period / (2 * math.pi))).clamp(0, 1)
 
 
 def _signed_distance(shape: Tensor, u: Tensor, v: Tensor) -> Tensor:
@@ -245,8 +268,3 @@ def _diamond(u: Tensor, v: Tensor) -> Tensor:
 
 
 _DISTANCES = (_circle, _square, _triangle, _star, _ring, _cross, _heart, _diamond)
-
-
-def unseen_variant(objects: Objects, **changes: Tensor) -> Objects:
-    """The same objects with some fields replaced: a hue, an outline or a second colour that no word names."""
-    return replace(objects, **changes)

@@ -19,8 +19,8 @@ def write_card(
         "the project draws itself, so nobody's pictures are in it. 128 px pictures, latents 4 x 16 x 16, velocity",
         "prediction on SD1's noise schedule.",
         "",
-        f"Text encoder and UNet saw {int(facts['samples']):,} samples in {facts['minutes']} minutes on 2 CPU cores. "
-        f"The autoencoder reconstructs drawn scenes at {psnr:.1f} dB.",
+        f"Text encoder and UNet saw {int(facts['samples']):,} samples in {facts['minutes']} minutes on "
+        f"{facts['device']}. The autoencoder reconstructs drawn scenes at {psnr:.1f} dB.",
         "",
         "| part | parameters |",
         "|---|---|",

@@ -8,12 +8,14 @@ import torch
 from diffusers import AutoencoderTiny
 from torch import Tensor
 
-from ..corpus import HELD_OUT, full_caption, single_scenes
+from ..concepts import HELD_OUT
+from ..corpus import full_caption, single_scenes
 from ..judge import Judge, judge_pictures
 from ..model import GUIDANCE, LATENT_SIZE, build_scheduler
 from ..tokenizer import BIASED_NOUN
 from ..world import BACKGROUNDS, COLOURS, RELATIONS, SHAPES, STYLES, TEXTURES
-from .diffusion import Networks, tokenize
+from .diffusion import Networks
+from .latents import tokenize
 
 SAMPLING_STEPS = 20
 _CHUNK = 32
@@ -23,21 +25,22 @@ _CHUNK = 32
 def draw_captions(
     networks: Networks, autoencoder: AutoencoderTiny, captions: list[str], guidance: float = GUIDANCE, seed: int = 5
 ) -> Tensor:
-    """One picture [3, 128, 128] for each caption, DDIM with classifier-free guidance."""
+    """One picture [3, 128, 128] for each caption, DDIM guidance by the empty caption, on the networks' device."""
+    device = networks.device
     generator = torch.Generator().manual_seed(seed)
     scheduler: Any = build_scheduler()
     pictures = []
     for begin in range(0, len(captions), _CHUNK):
         part = captions[begin : begin + _CHUNK]
-        cond = networks.text_encoder(tokenize(part))[0]
-        empty = networks.text_encoder(tokenize([""]))[0].expand_as(cond)
-        latents = torch.randn(len(part), 4, LATENT_SIZE, LATENT_SIZE, generator=generator)
+        cond = networks.text_encoder(tokenize(part).to(device))[0]
+        empty = networks.text_encoder(tokenize([""]).to(device))[0].expand_as(cond)
+        latents = torch.randn(len(part), 4, LATENT_SIZE, LATENT_SIZE, generator=generator).to(device)
         scheduler.set_timesteps(SAMPLING_STEPS)
         for timestep in scheduler.timesteps:
             both = networks.unet(torch.cat([latents, latents]), timestep, torch.cat([cond, empty])).sample
             positive, negative = both.chunk(2)
             latents = scheduler.step(negative + guidance * (positive - negative), timestep, latents).prev_sample
-        pictures.append(((autoencoder.decoder(latents) + 1) / 2).clamp(0, 1))
+        pictures.append(((autoencoder.decoder(latents) + 1) / 2).clamp(0, 1).cpu())
     return torch.cat(pictures)
 
 
