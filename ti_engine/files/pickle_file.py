@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .limits import MAX_DIMENSIONS, MAX_FILE, MAX_LOADED, MAX_NESTING, MAX_PARTS, MAX_PICKLE
 from .pickle_machine import Pickle, read_pickle_at
-from .pickle_names import ParameterDict, Storage, StoredTensor
+from .pickle_names import NUMBER_FORMATS, Name, ParameterDict, Storage, StoredTensor
 from .refused import Refused
 from .source import Source
 from .zip_archive import archive_members
@@ -31,6 +31,7 @@ _DTYPES = {
     "ShortStorage": torch.int16,
     "CharStorage": torch.int8,
     "ByteStorage": torch.uint8,
+    "BoolStorage": torch.bool,
     "UntypedStorage": torch.uint8,
 }
 _WIDEST = 1 << 63
@@ -148,6 +149,8 @@ class _Plain:
             raise Refused("has a whole number of more than 64 bits, which no embedding has")
         if made is None or isinstance(made, (str, bool, int, float)):
             return made
+        if isinstance(made, Name) and made.text in NUMBER_FORMATS:  # some files say so beside the vectors
+            return made.text
         raise Refused("holds a name of Python's where an embedding has a tensor, a text or a number")
 
     def _tensor(self, stored: StoredTensor) -> Tensor:
@@ -165,15 +168,13 @@ class _Plain:
         available = stored.storage.count * _item_size(stored.storage)
         if (stored.offset + span) * dtype.itemsize > available:
             raise Refused(_BROKEN)
-        if count > span:
-            raise Refused(
-                f"has a tensor of {count:,} numbers that are {span:,} over and over, as in a decompression bomb; "
-                "it is not read"
-            )
-        self._bytes += span * dtype.itemsize
+        # Rows may be one row over and over (a tensor saved after `expand`), so that a file says more than it holds.
+        self._bytes += max(count, span) * dtype.itemsize
         if self._bytes > MAX_LOADED:
             raise Refused(f"holds more than {MAX_LOADED >> 20} MiB of tensors; is it a model?")
         if not count:
             return torch.empty(shape, dtype=dtype)
         data = self._read_storage(stored.storage, stored.offset * dtype.itemsize, span * dtype.itemsize)
+        if dtype == torch.bool:  # any byte is a number, but not any byte a bool
+            return (torch.frombuffer(data, dtype=torch.uint8) != 0).as_strided(shape, stride).contiguous()
         return torch.frombuffer(data, dtype=dtype).as_strided(shape, stride).contiguous()
