@@ -32,7 +32,7 @@ def with_partner(path: Path, found: Found, partner: Path | None, find: Callable[
     if _half_of(found) is None:
         return found
     try:
-        other = find(beside) if beside.is_file() else None
+        other = find(beside) if beside.is_file() and _in_one_folder(path, beside) else None
     except (ValueError, OSError):  # whatever it is, it is not the other half
         other = None
     both = other and (_united(found, other) or _united(other, found))
@@ -41,6 +41,11 @@ def with_partner(path: Path, found: Found, partner: Path | None, find: Callable[
     return replace(
         both, warnings=[*both.warnings, f"Read together with {shown_name(beside)}, its other half beside it."]
     )
+
+
+def _in_one_folder(path: Path, beside: Path) -> bool:
+    """Whether both are where links lead, too: what somebody put beside a file must not open another one elsewhere."""
+    return path.resolve().parent == beside.resolve().parent
 
 
 def _is_second(path: Path) -> bool:

@@ -159,6 +159,16 @@ def test_pipes_devices_and_links(tmp_path: Path) -> None:
         read_container(tmp_path / "circle.pt")
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="POSIX")
+def test_a_file_that_is_exchanged_for_a_pipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the look at it and the opening, when waiting for the pipe's other end would take for ever."""
+    (tmp_path / "word.safetensors").write_bytes(save(WORD))
+    seen = (tmp_path / "word.safetensors").stat()
+    os.mkfifo(tmp_path / "pipe.pt")
+    monkeypatch.setattr(Path, "stat", lambda _, **__: seen)
+    assert "became another file while it was opened" in refusal(tmp_path / "pipe.pt")
+
+
 def test_a_name_stays_on_one_line(tmp_path: Path) -> None:
     file = tmp_path / "a\x1b[31m\nb.pt"
     try:
