@@ -28,6 +28,14 @@ _WIDTHS = {
     "qwen3_2b": (2048,),
     "qwen3_4b": (2560,),
     "qwen3_8b": (4096,),
+    "qwen3vl_8b": (4096,),
+    "t5base": (768,),
+    "umt5base": (768,),
+    "pile_t5xl": (2048,),
+    "mt5xl": (2048,),
+    "byt5_small": (1472,),
+    "jina_clip_2": (1024,),
+    "chinese_roberta": (1024,),
 }
 _OTHER_NAMES = {
     "t5": ("t5xxl",),

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..embedding import TokenEmbedding
 from .container import read_container
-from .contents import shown
+from .contents import MOST_PLAIN, shown
 from .encoders import ENCODER_KEYS, assign_encoders, known_width
 from .formats import Found, FoundWord, find_words, may_be_word
 from .lookalikes import shown_name
@@ -21,7 +21,6 @@ from .refused import Refused
 MAX_VECTORS = 512  # what the longest text encoder takes at once; more are a token table
 _MAX_NUMBERS = 8 << 20  # in all words of a file: 32 MB once they are float32
 _MOST_LISTED = 50  # words named in a sentence
-_MAX_UNKNOWN = 75  # vectors of a width that no encoder is known to have: what a CLIP takes at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,14 +137,16 @@ def _checked(tensor: Tensor, key: str, known: Mapping[int, str]) -> Tensor:
     if 0 in shape:
         raise Refused(f"holds no vector{where}, which has shape {shape}")
     rows = tensor.reshape(-1, shape[-1])
-    most = MAX_VECTORS if known_width(shape[-1]) or shape[-1] in known else _MAX_UNKNOWN
+    most = MAX_VECTORS if known_width(shape[-1]) or shape[-1] in known else MOST_PLAIN
     if len(rows) > most:
         raise Refused(f"holds {len(rows):,} vectors of width {shape[-1]}{where}, a weight or a picture and no word")
     if rows.is_meta:
         raise Refused(f"is too large for its word{where} to be read")
+    if not bool(rows.to(torch.float64).isfinite().all()):
+        raise Refused(f"holds NaN or infinity{where}, so it is broken")
     rows = rows.to(torch.float32)
     if not bool(rows.isfinite().all()):
-        raise Refused(f"holds NaN or infinity{where}, so it is broken")
+        raise Refused(f"holds numbers beyond float32{where}, and no text encoder takes them")
     zeros = (~rows.any(dim=1)).nonzero().flatten().tolist()
     if zeros:
         which = "only zeros" if len(zeros) == len(rows) else f"only zeros as vector {zeros[0] + 1} of {len(rows)}"
