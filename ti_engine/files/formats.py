@@ -228,4 +228,5 @@ def _instead(contents: Contents) -> str:
     tensors = list(contents.tensor_keys())
     if not tensors:
         return "holds no tensor, so it is no embedding"
-    return f"holds {len(tensors):,} tensor{'s' * (len(tensors) > 1)} ({shown(tensors)}), which is no embedding that can be read"
+    count = f"{len(tensors):,} tensor{'s' * (len(tensors) > 1)}"
+    return f"holds {count} ({shown(tensors)}), which is no embedding that can be read"
