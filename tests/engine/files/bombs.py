@@ -90,6 +90,8 @@ def pictures() -> dict[str, Callable[[], bytes]]:
         "a chunk of 2 GiB said": lambda: PNG + chunk(b"tEXt", b"x", length=(1 << 31) - 1),
         "1,000,000 chunks": lambda: png_bytes(chunk(b"tIME", b"") * 1_000_000),
         "packed text": lambda: png_bytes(chunk(b"zTXt", KEYWORD + b"\0\0" + _packed())),
+        "packed international text": lambda: png_bytes(chunk(b"iTXt", KEYWORD + b"\0\1\0\0\0" + _packed())),
+        "text packed in another way": lambda: png_bytes(chunk(b"iTXt", KEYWORD + b"\0\1\7\0\0" + small)),
         "packed text that is broken": lambda: png_bytes(chunk(b"zTXt", KEYWORD + b"\0\0x\xda")),
         "a packed profile": lambda: png_bytes(chunk(b"iCCP", b"x\0\0" + _packed())),
         "text of 8 MiB": lambda: png_bytes(chunk(b"tEXt", KEYWORD + b"\0" + b"A" * 8 * MEBI)),
