@@ -67,6 +67,11 @@ def encoder_of_key(key: str, width: int) -> str | None:
     return meant or (key if key in _CERTAIN else None)
 
 
+def may_be_guessed(key: str, width: int) -> bool:
+    """Whether vectors of `width` may be under `key` because of their width alone, and be another encoder's."""
+    return key not in _WIDTHS or _READINGS.get(width, ("", ""))[0] == key
+
+
 def known_width(width: int) -> bool:
     """Whether a text encoder with vectors of `width` is known here."""
     return any(width in widths for widths in _WIDTHS.values())

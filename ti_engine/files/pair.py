@@ -28,7 +28,7 @@ def with_partner(path: Path, found: Found, partner: Path | None, find: Callable[
                 "each, and different widths"
             )
         return both
-    beside = path.with_name(_partner_name(path))
+    beside = partner_path(path)
     if _half_of(found) is None:
         return found
     try:
@@ -52,13 +52,14 @@ def _is_second(path: Path) -> bool:
     return _SECOND in path.stem or (_FIRST not in path.stem and path.stem.endswith("_2"))
 
 
-def _partner_name(path: Path) -> str:
+def partner_path(path: Path) -> Path:
+    """Where the other half of the word in `path` would lie."""
     stem = path.stem
     if _is_second(path):
         stem = stem.replace(_SECOND, _FIRST, 1) if _SECOND in stem else stem.removesuffix("_2")
     else:
         stem = stem.replace(_FIRST, _SECOND, 1) if _FIRST in stem else f"{stem}_2"
-    return stem + path.suffix
+    return path.with_name(stem + path.suffix)
 
 
 def _half_of(found: Found) -> FoundWord | None:
