@@ -9,6 +9,7 @@ from comfy_api.latest import io
 from ..ti_engine import TokenEmbedding
 from ..ti_engine.families import joined
 from ..ti_engine.files import EmbeddingFile, StoredWord, read_embedding_file, save_embedding
+from ..ti_engine.files.metadata import shortened
 from ..ti_engine.inspection import vector_warnings
 from .embedding_report import metadata_lines, plain, size_lines
 from .host.folders import (
@@ -60,8 +61,9 @@ class SaveEmbedding(io.ComfyNode):
     @classmethod
     def execute(cls, embedding: TokenEmbedding, name: str) -> io.NodeOutput:
         wanted = slug(name)
+        short, left_out = shortened(embedding)
         try:
-            path = _saved(embedding, wanted)
+            path = _saved(short, wanted)
         except OSError as error:
             raise ValueError(
                 f"{wanted} cannot be written ({error.strerror or error}). Free some space or allow writing there, and "
@@ -73,6 +75,8 @@ class SaveEmbedding(io.ComfyNode):
             lines.append(f"{wanted} existed already and was left as it is.")
         elif wanted != name.removesuffix(_ENDING):
             lines.append(f"The name {name!r} was changed so that prompts can contain it.")
+        if left_out:
+            lines.append(f"Too long for a word and left out: {', '.join(map(plain, left_out))}.")
         lines += [
             f"Warning: {other} has the same name. Where two files share a name, ComfyUI picks one at random for it; "
             f"write embedding:{written} with its folder, or rename one."

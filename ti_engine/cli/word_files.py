@@ -98,7 +98,7 @@ def read_word(
 def write_word(word: TokenEmbedding, output: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """Write `word` as the flags say; returns what was written, ready for JSON."""
     from ..files import save_embedding
-    from ..files.metadata import description_metadata
+    from ..files.metadata import description_metadata, shortened
     from ..files.thumbnail import carrier, thumbnail
     from ..pictures import load_picture
 
@@ -110,7 +110,7 @@ def write_word(word: TokenEmbedding, output: Path, arguments: argparse.Namespace
         pixels = load_picture(arguments.thumbnail)
         picture, said["thumbnail"] = carrier(pixels), thumbnail(pixels)
     metadata = word.metadata | description_metadata(**said, negative=arguments.negative)
-    word = replace(word, placeholder=arguments.placeholder or word.placeholder, metadata=metadata)
+    word, left_out = shortened(replace(word, placeholder=arguments.placeholder or word.placeholder, metadata=metadata))
     files = save_embedding(word, output, arguments.overwrite, arguments.program, arguments.dtype, picture)
     return {
         "files": [str(file) for file in files],
@@ -118,6 +118,7 @@ def write_word(word: TokenEmbedding, output: Path, arguments: argparse.Namespace
         "family": family_of(word),
         "vectors": {key: list(rows.shape) for key, rows in word.vectors.items()},
         "program": arguments.program,
+        "left_out": left_out,
         "told": _told(word, files, arguments.program),
     }
 
@@ -125,6 +126,12 @@ def write_word(word: TokenEmbedding, output: Path, arguments: argparse.Namespace
 def show(written: Sequence[dict[str, Any]], warnings: Sequence[str], as_json: bool) -> int:
     """Print what `write_word` returned, and the warnings; returns the exit code."""
     lines = [word.pop("told") for word in written]
+    left_out = dict.fromkeys(key for word in written for key in word.pop("left_out"))
+    if left_out:
+        warnings = [
+            *warnings,
+            f"What the file said under {joined(list(left_out))} is too long for a word and left out.",
+        ]
     if as_json:
         print(json.dumps({"words": list(written), "warnings": list(warnings)}))
     else:
