@@ -20,6 +20,7 @@ from .refused import Refused
 
 MAX_VECTORS = 512  # what the longest text encoder takes at once; more are a token table
 _MAX_NUMBERS = 8 << 20  # in all words of a file: 32 MB once they are float32
+_MAX_WORDS = 2_000
 _MOST_LISTED = 50  # words named in a sentence
 
 
@@ -83,6 +84,8 @@ def read_embedding_file(
     path = Path(path)
     found, kind = _found(path)
     try:
+        if len(found.words) > _MAX_WORDS:
+            raise Refused(f"holds {len(found.words):,} words, and at most {_MAX_WORDS:,} are read; take it apart")
         found = with_partner(path, found, None if partner is None else Path(partner), lambda other: _found(other)[0])
         words, warnings, numbers = [], found.warnings, 0
         for word in found.words:

@@ -18,6 +18,7 @@ from .pickle_names import BROKEN, PARAMETER_DICT, Name, NumberType, ParameterDic
 from .refused import Refused
 
 _NEWEST_PROTOCOL = 5
+_WIDEST = 1 << 63
 _MARK = object()
 
 
@@ -119,6 +120,8 @@ class _Machine:
         for key, value in zip(items[::2], items[1::2], strict=True):
             if not isinstance(key, (str, int)):  # hashing a tuple of tuples of tuples can take for ever
                 raise forbidden("has a dict whose keys are no text and no numbers")
+            if isinstance(key, int) and not -_WIDEST <= key < _WIDEST:  # of longer ones any number have the same hash
+                raise Refused("has a dict whose keys are numbers of more than 64 bits, which no embedding has")
             target[key] = value
 
     def frame(self) -> None:

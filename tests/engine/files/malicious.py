@@ -215,6 +215,9 @@ def other_pickles(path: str) -> dict[str, bytes]:
         "protocol 99": b"\x80\x63N",
         # sizes and shapes
         "a dict key that takes for ever to hash": b"}" + doubled + b"Ns",
+        "dict keys that all have one hash": b"}("
+        + b"".join(whole(n * ((1 << 61) - 1)) + b"N" for n in range(40_000))
+        + b"u",
         "a list of lists of lists": b"()q\x00" + lists + b"t",
         "a tuple of tuples of tuples": doubled,
         "a list that contains itself": b"]q\x00h\x00a",

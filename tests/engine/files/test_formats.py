@@ -467,6 +467,11 @@ def test_more_words_than_memory_is_held_for_are_refused(read: Read) -> None:
         read({key: rows.bfloat16() for key, rows in words.items()})
 
 
+def test_more_words_than_anybody_lists_are_refused(read: Read) -> None:
+    with pytest.raises(ValueError, match=r"holds 2,001 words, and at most 2,000 are read"):
+        read({f"<{number}>": torch.ones(1, 32) for number in range(2001)})
+
+
 def test_tensors_that_were_not_read_are_no_word() -> None:
     big = Container("safetensors", {"<cat>": rows(), "unet.lora_up.weight": torch.empty(4, 4, device="meta")})
     found = find_words(big)
