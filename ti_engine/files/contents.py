@@ -50,6 +50,7 @@ def sorted_contents(container: Container) -> tuple[Contents, list[str]]:
     if isinstance(content, Tensor):
         _check_bare(content)
         content = {BARE: content}
+        warnings = [*warnings, "It is a bare tensor: nothing in the file says that it is a word."]
     if not isinstance(content, dict):
         kinds = {list: "a list", str: "text", int: "a number", float: "a number", bool: "a truth value"}
         raise Refused(f"holds {kinds.get(type(content), 'nothing')} and no word, so it is no embedding")

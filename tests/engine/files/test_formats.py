@@ -232,6 +232,7 @@ def test_the_last_snapshot_is_the_word(read: Read) -> None:
     assert [(word.name, word.embedding.num_vectors) for word in words] == [("<a>", 1), ("<b>", 2)]
     bare = read([rows(1, 4096)[0], rows(2, 4096)[1]], pickled=True)
     assert torch.equal(vectors(bare)["t5xxl"], rows(2, 4096)[1:])
+    assert "It is a bare tensor: nothing in the file says that it is a word." in bare.warnings
 
 
 SEVERAL: dict[str, tuple[Any, bool, dict[str, str], list[str]]] = {
