@@ -86,8 +86,8 @@ def vectors_for(clip: Any, embedding: TokenEmbedding) -> dict[str, Tensor]:
         raise ValueError(
             f"The embedding {embedding.placeholder} does not fit this CLIP: it holds "
             f"{_of_family({key: rows.shape[1] for key, rows in embedding.vectors.items()})}, the CLIP takes "
-            f"{_of_family(encoders) if encoders else 'no embedding at all'}. "
-            "Use it with the kind of model that it was trained on, or train it on this one."
+            f"{_of_family(encoders) if encoders else 'no embedding at all'}; "
+            "use it with the kind of model that it was trained on, or train it on this one."
         )
     return {key: vectors[key].detach().clone() for key in encoders}
 
@@ -137,7 +137,7 @@ def _not_as_it_says(embedding: TokenEmbedding, used: Mapping[str, Tensor]) -> li
     lines = []
     for key, rows in other.items():
         user = next((k for k in used if k not in embedding.vectors and used[k].shape == rows.shape), None)
-        does = f"used for {user}, which has the same width" if user else "not used: this CLIP has no such encoder"
+        does = f"used for {user}, which has the same width" if user else "not used: no such encoder is loaded"
         lines.append(f"{embedding.placeholder}: its vectors for {key} are {does}.")
     return lines
 
