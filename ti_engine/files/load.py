@@ -145,11 +145,11 @@ def _checked(tensor: Tensor, key: str, known: Mapping[int, str]) -> Tensor:
         raise Refused(f"holds {len(rows):,} vectors of width {shape[-1]}{where}, a weight or a picture and no word")
     if rows.is_meta:
         raise Refused(f"is too large for its word{where} to be read")
-    if not bool(rows.to(torch.float64).isfinite().all()):
-        raise Refused(f"holds NaN or infinity{where}, so it is broken")
-    rows = rows.to(torch.float32)
+    stored, rows = rows, rows.to(torch.float32)
     if not bool(rows.isfinite().all()):
-        raise Refused(f"holds numbers beyond float32{where}, and no text encoder takes them")
+        if stored.dtype == torch.float64 and bool(stored.isfinite().all()):
+            raise Refused(f"holds numbers beyond float32{where}, and no text encoder takes them")
+        raise Refused(f"holds NaN or infinity{where}, so it is broken")
     zeros = (~rows.any(dim=1)).nonzero().flatten().tolist()
     if zeros:
         which = "only zeros" if len(zeros) == len(rows) else f"only zeros as vector {zeros[0] + 1} of {len(rows)}"
