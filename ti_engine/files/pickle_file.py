@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .limits import MAX_DIMENSIONS, MAX_FILE, MAX_LOADED, MAX_NESTING, MAX_PARTS, MAX_PICKLE
+from .limits import MAX_DIMENSIONS, MAX_FILE, MAX_LOADED, MAX_NESTING, MAX_PARTS, MAX_PICKLE, MAX_REPEATED
 from .pickle_machine import Pickle, read_pickle_at
 from .pickle_names import NUMBER_FORMATS, Name, ParameterDict, Storage, StoredTensor
 from .refused import Refused
@@ -47,7 +47,7 @@ def read_pickle(source: Source) -> Any:
     in dicts and lists.
     """
     pickle, read_storage = (_open_zip if source.head(2) == b"PK" else _open_legacy)(source)
-    return _Plain(read_storage).value(pickle.content, 0)
+    return _Plain(read_storage, source.size + MAX_REPEATED).value(pickle.content, 0)
 
 
 def _open_zip(source: Source) -> tuple[Pickle, StorageReader]:
@@ -127,8 +127,8 @@ def _item_size(storage: Storage) -> int:
 class _Plain:
     """Turns what the machine made into dicts, lists and tensors: a tree, whatever was shared or circular in it."""
 
-    def __init__(self, read_storage: StorageReader) -> None:
-        self._read_storage = read_storage
+    def __init__(self, read_storage: StorageReader, most: int) -> None:
+        self._read_storage, self._most = read_storage, most
         self._parts = self._bytes = 0
 
     def value(self, made: Any, depth: int) -> Any:
@@ -172,6 +172,8 @@ class _Plain:
         self._bytes += max(count, span) * dtype.itemsize
         if self._bytes > MAX_LOADED:
             raise Refused(f"holds more than {MAX_LOADED >> 20} MiB of tensors; is it a model?")
+        if self._bytes > self._most:
+            raise Refused("has tensors of the same numbers over and over, as in a decompression bomb; it is not read")
         if not count:
             return torch.empty(shape, dtype=dtype)
         data = self._read_storage(stored.storage, stored.offset * dtype.itemsize, span * dtype.itemsize)

@@ -247,6 +247,7 @@ def other_pickles(path: str) -> dict[str, bytes]:
         "an offset beyond the storage": tensor(offset=7),
         "a stride of 0": tensor((1 << 20, 1 << 10), (0, 0)),
         "overlapping rows": tensor((1 << 24, 6), (0, 1)),
+        "one row 20,000 times": tensor((20_000, 200), (0, 1), 200),
         "nine dimensions": tensor((1,) * 9, (1,) * 9),
         "more strides than sizes": tensor((2, 3), (3, 1, 1)),
         "an empty tensor of huge sides": tensor((0, 1 << 62, 1 << 62), (1, 1, 1)),
