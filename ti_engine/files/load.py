@@ -19,7 +19,7 @@ from .pair import with_partner
 from .refused import Refused
 
 MAX_VECTORS = 512  # what the longest text encoder takes at once; more are a token table
-_MAX_NUMBERS = 8 << 20  # in all words of a file: 32 MB once they are float32
+_MAX_NUMBERS = 4 << 20  # in all words of a file: 16 MB once they are float32, and three times that while checked
 _MAX_WORDS = 2_000
 _MOST_LISTED = 50  # words named in a sentence
 
