@@ -83,8 +83,8 @@ def _sorted(content: dict[Any, Any], metadata: dict[str, str]) -> Contents:
     raw = {str(key): value for key, value in content.items()}
     tensors, dicts, said = {}, {}, {}
     for key, value in raw.items():
-        if isinstance(value, Tensor) and value.ndim == 0 and not value.is_meta:
-            value = value.item()
+        if isinstance(value, Tensor) and value.ndim == 0:  # those of a large LoRA are not read: its alphas
+            value = None if value.is_meta else value.item()
         if isinstance(value, Tensor):
             tensors[key] = value
         elif isinstance(value, dict):

@@ -184,6 +184,10 @@ def _is_output(key: str, tensor: Tensor) -> bool:
     return key.endswith("_out") and (key in ("emb_params_out", "emp_params_out") or _is_encoder(key, tensor))
 
 
+def _is_zero(tensor: Tensor) -> bool:
+    return tensor.is_floating_point() and not tensor.is_meta and not bool(tensor.float().any())
+
+
 def _without_outputs(words: list[FoundWord]) -> tuple[list[FoundWord], list[str]]:
     """The words whose vectors are for the input of an encoder, and a sentence for each that is not.
 
@@ -193,7 +197,7 @@ def _without_outputs(words: list[FoundWord]) -> tuple[list[FoundWord], list[str]
     kept, left = [], []
     for word in words:
         outputs = {key: tensor for key, tensor in word.tensors.items() if _is_output(key, tensor)}
-        if any(bool(tensor.float().any()) for tensor in outputs.values()) or len(outputs) == len(word.tensors):
+        if not all(map(_is_zero, outputs.values())) or len(outputs) == len(word.tensors):
             left.append((word.name, ", ".join(outputs)))
         else:
             kept.append(FoundWord(word.name, {key: t for key, t in word.tensors.items() if key not in outputs}))

@@ -477,6 +477,9 @@ def test_tensors_that_were_not_read_are_no_word() -> None:
     big = Container("safetensors", {"<cat>": rows(), "unet.lora_up.weight": torch.empty(4, 4, device="meta")})
     found = find_words(big)
     assert [word.name for word in found.words] == ["<cat>"]
+    outputs = {"emp_params": rows(), "emp_params_out": torch.empty(2, 768, device="meta")}
+    with pytest.raises(Refused, match=r"output vectors \(emp_params_out\)"):
+        find_words(Container("safetensors", outputs))
     with pytest.raises(Refused, match="LoRA"):
         find_words(Container("safetensors", {"unet.lora_up.weight": torch.empty(4, 4, device="meta")}))
 
@@ -508,10 +511,13 @@ _KEYS = st.sampled_from(
     ]
 ) | st.text(max_size=5)
 _TENSORS = st.builds(
-    lambda shape, dtype, value: torch.full(shape, value).to(dtype),
+    lambda shape, dtype, value, device: torch.full(shape, value).to(dtype).to(device),
     st.lists(st.sampled_from([0, 1, 2, 80, 768, 1280]), max_size=2) | st.just([1, 2, 3]),
-    st.sampled_from([torch.float32, torch.float16, torch.float8_e5m2, torch.int64, torch.bool]),
+    st.sampled_from(
+        [torch.float32, torch.float64, torch.float16, torch.float8_e5m2, torch.int64, torch.bool, torch.complex64]
+    ),
     st.sampled_from([0.0, 1.0, -1.0, float("nan"), float("inf")]),
+    st.sampled_from(["cpu", "cpu", "meta"]),  # of files too large to be read whole
 )
 _SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
 _CONTENTS = st.recursive(
@@ -521,7 +527,8 @@ _CONTENTS = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@pytest.mark.filterwarnings("error")  # which Python would print beside the sentence
+@settings(max_examples=400, deadline=None, derandomize=True)
 @given(content=_CONTENTS, encoders=st.sampled_from([None, SD1, SDXL]))
 def test_whatever_a_file_holds_is_words_or_one_sentence(content: Any, encoders: dict[int, str] | None) -> None:
     with pytest.MonkeyPatch.context() as patch:
