@@ -155,7 +155,7 @@ def free_path(name: str) -> Path:
     if not _stays_inside(path.parent):
         raise ValueError(f"name {name!r} leads out of the embeddings folders by a link; save into another sub-folder.")
     number = 2
-    while any(path.with_suffix(extension).exists() for extension in _EXTENSIONS):
+    while any(os.path.lexists(path.with_suffix(extension)) for extension in _EXTENSIONS):  # also a link to nowhere
         path = folder / f"{name}-{number}.safetensors"
         number += 1
     return path
