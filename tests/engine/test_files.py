@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from ti_engine import TokenEmbedding, TrainConfig, TrainRecord
 from ti_engine.files import atomic, load_embedding, read_embedding_file, save_embedding, training_metadata
+from ti_engine.version import VERSION
 
 SD1 = {768: "clip_l"}
 SDXL = {768: "clip_l", 1280: "clip_g"}
@@ -220,6 +221,11 @@ def test_what_cannot_be_saved_is_said(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_the_version_is_the_one_that_the_registry_reads() -> None:
+    project = Path(__file__).resolve().parents[2] / "pyproject.toml"
+    assert f'\nversion = "{VERSION}"' in project.read_text("utf-8")
+
+
 def test_the_record_of_a_long_run_stays_small() -> None:
     rows = {"clip_l": torch.zeros(1, 4)}
     record = TrainRecord("S*", [rows] * 5001, [0.123456789] * 5000, {0: 1.0, 4000: 0.5})
@@ -228,5 +234,6 @@ def test_the_record_of_a_long_run_stays_small() -> None:
     assert content["steps"] == 5000
     assert content["best_step"] == 4000
     assert content["settings"]["seed"] == 0
+    assert content["versions"] == {"textual_inversion": VERSION, "torch": torch.__version__}
     assert len(content["losses"]) <= 500
     assert len(text) < 20_000

@@ -9,9 +9,12 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from ..config import TrainConfig
 from ..embedding import TokenEmbedding
 from ..families import FAMILIES, family_of
+from ..version import VERSION
 
 if TYPE_CHECKING:
     from ..train import TrainRecord
@@ -126,6 +129,7 @@ def training_metadata(
     content = {
         "version": 1,
         "settings": config.to_dict(),
+        "versions": {"textual_inversion": VERSION, "torch": torch.__version__},
         "model": {"name": model_name, "sha256": model_hash},
         "num_pictures": num_pictures,
         "steps": steps,
