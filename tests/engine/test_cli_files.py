@@ -293,3 +293,13 @@ def test_what_a_lora_says_of_its_own_training_stays_there(capsys: Output) -> Non
     assert metadata["modelspec.author"] == "A" and not {"note", "ss_tag_frequency"} & metadata.keys()
     assert run("extract", "lora.safetensors", "--word", "cat", "--output", "cat3.safetensors", "--json") == 0
     assert any("under note is too long" in warning for warning in json.loads(capsys.readouterr().out)["warnings"])
+
+
+def test_two_halves_of_a_word_become_one_file() -> None:
+    save_file({"<cat>": rows(0)}, "one.safetensors")
+    save_file({"<cat>": torch.ones(1, 1280)}, "two.safetensors")
+    assert run("convert", "one.safetensors", "two.safetensors", "--output", "both.safetensors") == 0
+    assert {key: list(part.shape) for key, part in load_embedding("both.safetensors").vectors.items()} == {
+        "clip_l": list(rows(0).shape),
+        "clip_g": [1, 1280],
+    }

@@ -29,6 +29,15 @@ _SAID = {
 }
 
 
+def add_partner(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "partner",
+        metavar="FILE2",
+        nargs="?",
+        help="the other half of a word in two files (diffusers, SDXL); found by itself where it is FILE_2 beside it",
+    )
+
+
 def add_family_flag(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--family",
@@ -69,24 +78,34 @@ def output_of(arguments: argparse.Namespace) -> Path:
 
 
 def read_words(
-    file: str, family: str | None = None, encoder_for_width: Mapping[int, str] | None = None
+    file: str,
+    family: str | None = None,
+    encoder_for_width: Mapping[int, str] | None = None,
+    partner: str | None = None,
 ) -> tuple[list[TokenEmbedding], list[str]]:
-    """The words in a file and the warnings about them. ValueError for a word of another family or model."""
+    """The words in a file and the warnings about them. ValueError for a word of another family or model.
+
+    partner: see `read_embedding_file`.
+    """
     from ..files import read_embedding_file
 
-    content = read_embedding_file(file, encoder_for_width)
+    content = read_embedding_file(file, encoder_for_width, partner)
     if family is not None:
         for word in content.words:
             check_family(word.embedding, family)
-        content = read_embedding_file(file, {width: key for key, width in FAMILIES[family].widths.items()})
+        encoders = {width: key for key, width in FAMILIES[family].widths.items()}
+        content = read_embedding_file(file, encoders, partner)
     return [word.embedding for word in content.words], content.warnings
 
 
 def read_word(
-    file: str, family: str | None = None, encoder_for_width: Mapping[int, str] | None = None
+    file: str,
+    family: str | None = None,
+    encoder_for_width: Mapping[int, str] | None = None,
+    partner: str | None = None,
 ) -> tuple[TokenEmbedding, list[str]]:
     """The one word in a file. ValueError where there are several."""
-    words, warnings = read_words(file, family, encoder_for_width)
+    words, warnings = read_words(file, family, encoder_for_width, partner)
     if len(words) > 1:
         names = joined([word.placeholder for word in words])
         raise ValueError(

@@ -32,7 +32,8 @@ _WHOLE_LORA = ("modelspec.architecture", "modelspec.title", "modelspec.thumbnail
 def file_metadata(embedding: TokenEmbedding) -> dict[str, str]:
     """`embedding.metadata` with ModelSpec 1.0.1 around it (github.com/Stability-AI/ModelSpec). Given entries win.
 
-    ComfyUI shows title, architecture, trigger phrase and, where given, author, description, tags and thumbnail.
+    ComfyUI shows title, architecture, trigger phrase and, where given, author, description, tags and thumbnail. What a
+    LoRA says of itself is left out where the word was in one.
     """
     metadata = {
         "format": "pt",
