@@ -168,7 +168,7 @@ def test_a_changed_file_is_read_again(clip, folder):
             1024,
             r"<big\.pt> does not fit this CLIP: it holds clip_h of width 1024 \(SD2\), .*clip_l of width 768 \(SD1\)",
         ),
-        (1280, r"clip_g of width 1280 \(Stable Cascade\), .*clip_l of width 768 \(SD1\)"),
+        (1280, r"clip_g of width 1280 \(Stable Cascade or SDXL's refiner\), .*clip_l of width 768 \(SD1\)"),
     ],
 )
 def test_a_word_of_another_family_is_one_sentence(clip, folder, width, sentence):
