@@ -74,8 +74,9 @@ def _signature(part: Any) -> Any:
     if isinstance(part, Tensor):
         return list(part.shape[-1:])
     if isinstance(part, dict):
-        return {key: value if key == "name" else _signature(value) for key, value in part.items()}
-    return type(part) if isinstance(part, (dict, list)) else None
+        named = part.get("name") if isinstance(part.get("name"), str) else None
+        return named, {key: _signature(value) for key, value in part.items()}
+    return list if isinstance(part, list) else None
 
 
 def _sorted(content: dict[Any, Any], metadata: dict[str, str]) -> Contents:

@@ -123,13 +123,12 @@ def _named(contents: Contents) -> list[FoundWord]:
     keys = [key for key in contents.tensors if not looks_like_parameter(key)]
     if len(contents.tensors) > 1:
         keys = [key for key in keys if _PLAIN_KEY.fullmatch(key) is None]
-    words = [FoundWord(key, {key: contents.tensors[key]}) for key in keys]
-    return [word for word in words if not _is_data(*word.tensors.items())]
-
-
-def _is_data(named: tuple[str, Tensor]) -> bool:
-    key, tensor = named
-    return looks_like_data(key) and not known_width(tensor.shape[-1] if tensor.ndim else 0)
+    words = {key: contents.tensors[key] for key in keys}
+    return [
+        FoundWord(key, {key: tensor})
+        for key, tensor in words.items()
+        if known_width(tensor.shape[-1]) or not looks_like_data(key)
+    ]
 
 
 def _dicts_by_word(contents: Contents) -> list[FoundWord]:

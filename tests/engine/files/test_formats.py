@@ -230,6 +230,8 @@ def test_the_last_snapshot_is_the_word(read: Read) -> None:
     assert file.warnings == ["It holds 3 states of one word over its training; the last is read."]
     words = read([{"<a>": rows(1)[0]}, {"<b>": rows(2)}], pickled=True).words
     assert [(word.name, word.embedding.num_vectors) for word in words] == [("<a>", 1), ("<b>", 2)]
+    (word,) = read([{"name": rows(1)}, {"name": rows(2)}], pickled=True).words
+    assert (word.name, word.embedding.num_vectors) == ("name", 2)
     bare = read([rows(1, 4096)[0], rows(2, 4096)[1]], pickled=True)
     assert torch.equal(vectors(bare)["t5xxl"], rows(2, 4096)[1:])
     assert "It is a bare tensor: nothing in the file says that it is a word." in bare.warnings
