@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from comfy_api.latest import io
 
 from ..ti_engine import TokenEmbedding
 from ..ti_engine.families import joined
 from ..ti_engine.files import EmbeddingFile, StoredWord, read_embedding_file, save_embedding
+from ..ti_engine.files.metadata import shortened
 from ..ti_engine.inspection import vector_warnings
-from .embedding_report import metadata_lines, size_lines
+from .embedding_report import metadata_lines, plain, size_lines
 from .host.folders import (
     embedding_files,
     embedding_name,
@@ -16,6 +19,7 @@ from .host.folders import (
     file_fingerprint,
     folders_fingerprint,
     free_path,
+    other_files_of,
     same_stem,
     slug,
 )
@@ -57,10 +61,9 @@ class SaveEmbedding(io.ComfyNode):
     @classmethod
     def execute(cls, embedding: TokenEmbedding, name: str) -> io.NodeOutput:
         wanted = slug(name)
+        short, left_out = shortened(embedding)
         try:
-            path = free_path(wanted)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            save_embedding(embedding, path)
+            path = _saved(short, wanted)
         except OSError as error:
             raise ValueError(
                 f"{wanted} cannot be written ({error.strerror or error}). Free some space or allow writing there, and "
@@ -72,6 +75,8 @@ class SaveEmbedding(io.ComfyNode):
             lines.append(f"{wanted} existed already and was left as it is.")
         elif wanted != name.removesuffix(_ENDING):
             lines.append(f"The name {name!r} was changed so that prompts can contain it.")
+        if left_out:
+            lines.append(f"Too long for a word and left out: {', '.join(map(plain, left_out))}.")
         lines += [
             f"Warning: {other} has the same name. Where two files share a name, ComfyUI picks one at random for it; "
             f"write embedding:{written} with its folder, or rename one."
@@ -137,12 +142,24 @@ class LoadEmbedding(io.ComfyNode):
         if placeholder.strip():
             embedding = TokenEmbedding(embedding.vectors, placeholder.strip(), embedding.metadata)
         lines = [
-            f"{file} ({content.format}): write {embedding.placeholder} in the prompt.",
+            f"{plain(file)} ({content.format}): write {plain(embedding.placeholder)} in the prompt.",
             *size_lines(embedding, stored.precisions),
             *metadata_lines(embedding),
             *(f"Warning: {warning}" for warning in [*content.warnings, *vector_warnings(embedding)]),
+            *(f"Warning: {other} has the same name and is never read." for other in other_files_of(file)),
         ]
         return io.NodeOutput(embedding, "\n".join(lines))
+
+
+def _saved(embedding: TokenEmbedding, name: str) -> Path:
+    """The file that `embedding` was written to, whoever else saves at the same moment."""
+    while True:
+        path = free_path(name)
+        try:
+            save_embedding(embedding, path)
+        except FileExistsError:  # it has come since: the next name
+            continue
+        return path
 
 
 def _chosen(file: EmbeddingFile, word: str) -> StoredWord:

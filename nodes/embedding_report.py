@@ -11,6 +11,11 @@ from ..ti_engine.files.metadata import RECORD_KEY, training_record
 _LONGEST_SAID = 300  # characters; a thumbnail or a whole workflow is not for reading
 
 
+def plain(text: str) -> str:
+    """Text from a file on one line, without characters that would look like something of the report's own."""
+    return text if text.isprintable() else ascii(text)
+
+
 def size_lines(embedding: TokenEmbedding, precisions: Mapping[str, str] | None = None) -> list[str]:
     """A line with the vectors of each encoder, and one with the models that have exactly these encoders.
 
@@ -19,7 +24,7 @@ def size_lines(embedding: TokenEmbedding, precisions: Mapping[str, str] | None =
     lines = []
     for key, rows in embedding.vectors.items():
         stored = f", stored as {precisions[key]}" if precisions else ""
-        lines.append(f"{key}: {len(rows)} vector{'s' * (len(rows) > 1)} of width {rows.shape[1]}{stored}.")
+        lines.append(f"{plain(key)}: {len(rows)} vector{'s' * (len(rows) > 1)} of width {rows.shape[1]}{stored}.")
     family = family_of(embedding)
     return [*lines, f"It is a word for {FAMILIES[family].title}."] if family else lines
 
@@ -27,7 +32,7 @@ def size_lines(embedding: TokenEmbedding, precisions: Mapping[str, str] | None =
 def metadata_lines(embedding: TokenEmbedding) -> list[str]:
     """A line for each entry that a person can read, and one for how the word was trained, if that is known."""
     says = [
-        f"{key}: {text}"
+        f"{plain(key)}: {plain(text)}"
         for key, text in sorted(embedding.metadata.items())
         if len(text) <= _LONGEST_SAID and key != RECORD_KEY
     ]

@@ -85,6 +85,16 @@ class MergeEmbeddings(io.ComfyNode):
                 io.Clip.Input(
                     "clip", optional=True, tooltip="The model's text encoder, for its words and their length."
                 ),
+                supported(
+                    io.Int.Input,
+                    "num_vectors",
+                    default=0,
+                    min=0,
+                    max=512,
+                    optional=True,
+                    tooltip="Use the first vectors of each embedding alone, so that words of different sizes can be "
+                    "added, or one be shortened. 0: all.",
+                ),
             ],
             outputs=[
                 TIEmbedding.Output(display_name="embedding", tooltip="The new word. Save it with Save Embedding."),
@@ -106,6 +116,7 @@ class MergeEmbeddings(io.ComfyNode):
         embedding_3: TokenEmbedding | None = None,
         embedding_4: TokenEmbedding | None = None,
         clip: Any = None,
+        num_vectors: int | None = None,
     ) -> io.NodeOutput:
         given = [e for e in (embedding, embedding_2, embedding_3, embedding_4) if e is not None]
         added, subtracted = add_words.replace(",", " ").split(), subtract_words.replace(",", " ").split()
@@ -113,10 +124,12 @@ class MergeEmbeddings(io.ComfyNode):
             raise ValueError("placeholder is empty, so no prompt could call the new word; write one such as S*.")
         if method != SUM and (added or subtracted):
             raise ValueError(f"add_words and subtract_words belong to a weighted sum, not to {method}; empty them.")
-        if len(given) == 1 and not (added or subtracted or rescale or weights.strip()):
+        if len(given) == 1 and not (added or subtracted or rescale or num_vectors or weights.strip()):
             raise ValueError(
                 "There is one word and nothing to do with it; connect embedding_2, or write words to add or subtract."
             )
+        if num_vectors:
+            given = [arithmetic.truncate(word, num_vectors) for word in given]
         vocabulary = None
         if added or subtracted or rescale:
             given, vocabulary = _for_clip(clip, given), ClipVocabulary(clip)
@@ -128,8 +141,9 @@ class MergeEmbeddings(io.ComfyNode):
             merged = arithmetic.rescale(merged, {key: info.norm for key, info in vocabulary.encoders.items()})
         merged = replace(merged, placeholder=placeholder.strip())
         made_of = merged.metadata["modelspec.merged_from"]
+        cut = f", the first {num_vectors} vectors of each" if num_vectors else ""
         scaled = ", and every vector has the mean length of the model's own" if rescale else ""
-        lines = [f"{merged.placeholder}: {method} of {made_of}{scaled}.", *size_lines(merged)]
+        lines = [f"{merged.placeholder}: {method} of {made_of}{cut}{scaled}.", *size_lines(merged)]
         return io.NodeOutput(merged, "\n".join(lines))
 
 

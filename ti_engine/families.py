@@ -30,7 +30,7 @@ FAMILIES: Mapping[str, Family] = {
     "flux": Family("Flux.1", {"clip_l": 768, "t5xxl": 4096}),
     "flux2": Family("Flux.2", {"mistral3_24b": 5120}),
     "t5": Family("models with T5 XXL alone (PixArt, Chroma)", {"t5xxl": 4096}),
-    "cascade": Family("Stable Cascade", {"clip_g": 1280}),
+    "cascade": Family("Stable Cascade or SDXL's refiner", {"clip_g": 1280}),
     "hunyuan-video": Family("HunyuanVideo", {"clip_l": 768, "llama": 4096}),
     "hidream": Family("HiDream", {"clip_l": 768, "clip_g": 1280, "t5xxl": 4096, "llama": 4096}),
     "ldm": Family("the first latent diffusion model", {"bert": 1280}),

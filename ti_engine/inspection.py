@@ -55,7 +55,7 @@ def vector_warnings(embedding: TokenEmbedding, vocabulary: Vocabulary | None = N
         for same in _repeated(rows):
             warnings.append(f"Vectors {joined([str(number) for number in same])} of {key} are the same.")
         if vocabulary is not None and key in vocabulary.encoders:
-            warnings += _far_norms(key, rows.norm(dim=1), vocabulary.encoders[key].norm)
+            warnings += _far_norms(key, rows.double().norm(dim=1), vocabulary.encoders[key].norm)
     return warnings
 
 
@@ -63,7 +63,7 @@ def _described(key: str, rows: Tensor, precision: str, vocabulary: Vocabulary | 
     content: dict[str, Any] = {
         "shape": list(rows.shape),
         "dtype": precision,
-        "norms": [round(float(norm), 6) for norm in rows.norm(dim=1)],
+        "norms": rows.double().norm(dim=1).tolist(),
         "sha256_f32": hashlib.sha256(rows.contiguous().numpy().astype("<f4").tobytes()).hexdigest(),
     }
     if vocabulary is not None and key in vocabulary.encoders:

@@ -18,6 +18,11 @@ class TextEncoder:
     network: SDClipModel
 
 
+def encoder_keys(clip: Any) -> set[str]:
+    """The keys of all encoders that the kind of `clip` has, with those whose weights were not loaded."""
+    return {part.embedding_key for part in vars(clip.tokenizer).values() if isinstance(part, SDTokenizer)}
+
+
 def text_encoders(clip: Any) -> dict[str, TextEncoder]:
     """Key -> encoder, in the host's order. One whose weights were not loaded (SD3 without T5) is left out."""
     found = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -9,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 import folder_paths
+
+from ...ti_engine.files.pair import partner_path
 
 _FOLDER_NAME = "embeddings"
 _EXTENSIONS = (".safetensors", ".pt", ".bin")  # that the host tries, in this order
@@ -75,20 +78,35 @@ def _stays_inside(path: Path) -> bool:
 def embedding_path(name: str) -> Path:
     """The file of a name from `embedding_files`, in the first folder that has it.
 
-    ValueError if it is not there (any more), or if the name or a link leads out of the folders.
+    ValueError if it is not there (any more), or if the name or a link leads out of the folders. A name that does is not
+    looked up at all: whoever asks learns nothing of other files.
     """
+    outside = f"{name!r} leads out of the embeddings folders; copy the file itself into one of them."
+    if os.path.isabs(name) or os.path.splitdrive(name)[0] or ".." in re.split(r"[/\\]", name):
+        raise ValueError(outside)
     for folder in map(Path, embedding_folders()):
         path = folder / name
         if not _is_file(path):
             continue
         if not _stays_inside(path):
-            raise ValueError(f"{name!r} leads out of the embeddings folders; copy the file itself into one of them.")
+            raise ValueError(outside)
         return path
     raise ValueError(f"There is no embedding {name!r} in the embeddings folders; press R to read the list again.")
 
 
+def other_files_of(name: str) -> list[str]:
+    """The files of the same name in the later embeddings folders, which nobody can reach while the first is there."""
+    paths = [Path(folder, name) for folder in embedding_folders()]
+    return [str(path) for path in paths if _is_file(path)][1:]
+
+
 def file_fingerprint(path: Path) -> str:
-    """Changes whenever the file does."""
+    """Changes whenever the file does, or the one beside it that may hold the other half of its word."""
+    beside = partner_path(path)
+    return _fingerprint(path) + (_fingerprint(beside) if _is_file(beside) and _stays_inside(beside) else "")
+
+
+def _fingerprint(path: Path) -> str:
     stat = path.stat()
     digest = hashlib.sha256(path.read_bytes()).hexdigest() if stat.st_size <= _LARGEST_HASHED else ""
     return f"{stat.st_mtime_ns}-{stat.st_size}-{digest}"
@@ -96,8 +114,11 @@ def file_fingerprint(path: Path) -> str:
 
 def folders_fingerprint() -> str:
     """Changes whenever any embedding file does: for a name that is not known yet."""
-    stats = [(name, embedding_path(name).stat()) for name in embedding_files()]
-    seen = [f"{name}-{stat.st_mtime_ns}-{stat.st_size}" for name, stat in stats]
+    seen = []
+    for name in embedding_files():
+        with contextlib.suppress(ValueError, OSError):  # it has gone since it was listed
+            stat = embedding_path(name).stat()
+            seen.append(f"{name}-{stat.st_mtime_ns}-{stat.st_size}")
     return hashlib.sha256("\n".join(seen).encode("utf-8", "surrogateescape")).hexdigest()
 
 
@@ -125,11 +146,16 @@ def slug(name: str) -> str:
 
 
 def free_path(name: str) -> Path:
-    """A path in the first embeddings folder for the slug `name` that no file has: name, name-2, name-3, ..."""
+    """A path in the first embeddings folder for the slug `name` that no file has: name, name-2, name-3, ...
+
+    ValueError if a link leads out of the folders there.
+    """
     folder = Path(embedding_folders()[0])
     path = folder / f"{name}.safetensors"
+    if not _stays_inside(path.parent):
+        raise ValueError(f"name {name!r} leads out of the embeddings folders by a link; save into another sub-folder.")
     number = 2
-    while any(path.with_suffix(extension).exists() for extension in _EXTENSIONS):
+    while any(os.path.lexists(path.with_suffix(extension)) for extension in _EXTENSIONS):  # also a link to nowhere
         path = folder / f"{name}-{number}.safetensors"
         number += 1
     return path

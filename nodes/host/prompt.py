@@ -21,7 +21,7 @@ Tokens = dict[str, list[list[tuple[Any, float]]]]
 """What the host calls tokens: key -> chunks of (token, weight), a token being a number or a vector [width]."""
 
 _MARKER = "textual_inversion_word_{}"
-_PRIVATE_USE = 0xE000  # characters that mean nothing in Unicode
+_PRIVATE_USE = (0xE000, 0xF900)  # characters that mean nothing in Unicode
 
 
 def tokenize(clip: Any, text: str, words: Mapping[str, Mapping[str, Tensor]]) -> Tokens:
@@ -53,7 +53,8 @@ def _mark(text: str, markers: Mapping[str, str]) -> str:
     In two passes, so that no placeholder is looked for inside a marker. Somebody who wrote `embedding:S*` means S*.
     A space that stands there already is not doubled: tokenizers of language models would count both.
     """
-    signs = {placeholder: chr(_PRIVATE_USE + number) for number, placeholder in enumerate(markers)}
+    unused = (chr(code) for code in range(*_PRIVATE_USE) if chr(code) not in text)
+    signs = dict(zip(markers, unused, strict=False))
     for placeholder in sorted(markers, key=len, reverse=True):
         text = signs[placeholder].join(split_at_placeholder(text, placeholder))
     for placeholder, marker in markers.items():

@@ -9,9 +9,10 @@ from typing import Any
 from torch import Tensor
 
 from ...ti_engine import TokenEmbedding
-from ...ti_engine.families import FAMILIES, said
+from ...ti_engine.families import FAMILIES, family_of, said
 from ...ti_engine.files import EmbeddingFile, read_embedding_file
-from .encoders import text_encoders
+from ...ti_engine.files.encoders import may_be_guessed
+from .encoders import encoder_keys, text_encoders
 from .folders import embedding_path
 from .named_files import file_placeholder, name_files
 from .prompt import contains, positions, tokenize
@@ -62,21 +63,31 @@ def check_clip(clip: Any) -> None:
 def vectors_for(clip: Any, embedding: TokenEmbedding) -> dict[str, Tensor]:
     """Encoder key of `clip` -> the embedding's rows for it. ValueError if one is missing or has another width.
 
-    Files do not always say which encoder they mean: rows under another key go to the one encoder that has none and is
-    of their width.
+    Files do not always say which encoder they mean: rows whose key is a guess from their width go to the one encoder
+    that has none and is of that width. ValueError also for rows that are left over, which make it a word for another
+    family; except those of an encoder that this kind of CLIP has and that was not loaded, and SDXL's first, which its
+    refiner lacks.
     """
     encoders = _widths(clip)
-    vectors = {key: embedding.vectors[key] for key in encoders if key in embedding.vectors}
+    names = {key: key for key in encoders if key in embedding.vectors}
     for key, width in encoders.items():
-        spare = [rows for name, rows in embedding.vectors.items() if name not in encoders and rows.shape[1] == width]
-        if key not in vectors and len(spare) == 1:
-            vectors[key] = spare[0]
-    if not encoders or any(key not in vectors or vectors[key].shape[1] != width for key, width in encoders.items()):
+        spare = [
+            name
+            for name, rows in embedding.vectors.items()
+            if name not in encoders and rows.shape[1] == width and may_be_guessed(name, width)
+        ]
+        if key not in names and len(spare) == 1:
+            names[key] = spare[0]
+    vectors = {key: embedding.vectors[name] for key, name in names.items()}
+    left = set(embedding.vectors) - set(names.values()) - encoder_keys(clip)
+    refined = set(encoders) == {"clip_g"} and family_of(embedding) == "sdxl"
+    fits = all(key in vectors and vectors[key].shape[1] == width for key, width in encoders.items())
+    if not encoders or not fits or (left and not refined):
         raise ValueError(
             f"The embedding {embedding.placeholder} does not fit this CLIP: it holds "
             f"{_of_family({key: rows.shape[1] for key, rows in embedding.vectors.items()})}, the CLIP takes "
-            f"{_of_family(encoders) if encoders else 'no embedding at all'}. "
-            "Use it with the kind of model that it was trained on, or train it on this one."
+            f"{_of_family(encoders) if encoders else 'no embedding at all'}; "
+            "use it with the kind of model that it was trained on, or train it on this one."
         )
     return {key: vectors[key].detach().clone() for key in encoders}
 
@@ -126,7 +137,7 @@ def _not_as_it_says(embedding: TokenEmbedding, used: Mapping[str, Tensor]) -> li
     lines = []
     for key, rows in other.items():
         user = next((k for k in used if k not in embedding.vectors and used[k].shape == rows.shape), None)
-        does = f"used for {user}, which has the same width" if user else "not used: this CLIP has no such encoder"
+        does = f"used for {user}, which has the same width" if user else "not used: no such encoder is loaded"
         lines.append(f"{embedding.placeholder}: its vectors for {key} are {does}.")
     return lines
 

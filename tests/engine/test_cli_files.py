@@ -281,3 +281,25 @@ def test_bad_input_is_one_sentence_and_exit_code_2(arguments: str, sentence: str
     assert streams.err.strip().splitlines()[-1].startswith("textual-inversion")
     assert "Traceback" not in streams.err
     assert {file: file.read_bytes() for file in Path().iterdir()} == before
+
+
+def test_what_a_lora_says_of_its_own_training_stays_there(capsys: Output) -> None:
+    words = {"bundle_emb.cat.clip_l": rows(0), "x.lora_up.weight": torch.ones(2, 2)}
+    said = {"ss_tag_frequency": "x" * 1_200_000, "note": "y" * 1_200_000, "modelspec.author": "A"}
+    save_file(words, "lora.safetensors", said)
+    assert run("extract", "lora.safetensors", "--word", "cat", "--output", "cat2.safetensors") == 0
+    assert "warning: What the file said under note is too long for a word and left out." in capsys.readouterr().err
+    metadata = load_embedding("cat2.safetensors").metadata
+    assert metadata["modelspec.author"] == "A" and not {"note", "ss_tag_frequency"} & metadata.keys()
+    assert run("extract", "lora.safetensors", "--word", "cat", "--output", "cat3.safetensors", "--json") == 0
+    assert any("under note is too long" in warning for warning in json.loads(capsys.readouterr().out)["warnings"])
+
+
+def test_two_halves_of_a_word_become_one_file() -> None:
+    save_file({"<cat>": rows(0)}, "one.safetensors")
+    save_file({"<cat>": torch.ones(1, 1280)}, "two.safetensors")
+    assert run("convert", "one.safetensors", "two.safetensors", "--output", "both.safetensors") == 0
+    assert {key: list(part.shape) for key, part in load_embedding("both.safetensors").vectors.items()} == {
+        "clip_l": list(rows(0).shape),
+        "clip_g": [1, 1280],
+    }

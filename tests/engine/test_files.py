@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from ti_engine import TokenEmbedding, TrainConfig, TrainRecord
 from ti_engine.files import atomic, load_embedding, read_embedding_file, save_embedding, training_metadata
+from ti_engine.version import VERSION
 
 SD1 = {768: "clip_l"}
 SDXL = {768: "clip_l", 1280: "clip_g"}
@@ -113,7 +114,7 @@ def _cut(file: Path) -> None:
     [
         (_tensors(emb_params=torch.ones(1, 1024)), r"width 1024; this model takes width 768 \(clip_l\)"),
         (_tensors(emb_params=torch.full((1, 768), float("nan"))), "NaN or infinity"),
-        (_tensors(emb_params=torch.full((1, 768), 1e300, dtype=torch.float64)), "NaN or infinity"),
+        (_tensors(emb_params=torch.full((1, 768), 1e300, dtype=torch.float64)), "numbers beyond float32"),
         (_tensors(emb_params=torch.ones(0, 768)), "holds no vector"),
         (_tensors(emb_params=torch.ones(1, 768, dtype=torch.int64)), "int64 and not floating point"),
         (_tensors(emb_params=torch.ones(1, 2, 768)), "has shape"),
@@ -220,6 +221,11 @@ def test_what_cannot_be_saved_is_said(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_the_version_is_the_one_that_the_registry_reads() -> None:
+    project = Path(__file__).resolve().parents[2] / "pyproject.toml"
+    assert f'\nversion = "{VERSION}"' in project.read_text("utf-8")
+
+
 def test_the_record_of_a_long_run_stays_small() -> None:
     rows = {"clip_l": torch.zeros(1, 4)}
     record = TrainRecord("S*", [rows] * 5001, [0.123456789] * 5000, {0: 1.0, 4000: 0.5})
@@ -228,5 +234,6 @@ def test_the_record_of_a_long_run_stays_small() -> None:
     assert content["steps"] == 5000
     assert content["best_step"] == 4000
     assert content["settings"]["seed"] == 0
+    assert content["versions"] == {"textual_inversion": VERSION, "torch": torch.__version__}
     assert len(content["losses"]) <= 500
     assert len(text) < 20_000

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import struct
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -65,6 +68,32 @@ def test_json_is_what_programs_rely_on(capsys: Output) -> None:
         }
     ]
     assert len(content["warnings"]) == 1 and "Width 768" in content["warnings"][0]
+
+
+def test_the_longest_vectors_still_give_json(capsys: Output) -> None:
+    """Their square is beyond float32, and infinity is a word that JSON does not have."""
+    save_file({"emb_params": torch.full((1, 768), 3e38)}, "cat.safetensors")
+    assert main(["inspect", "cat.safetensors", "--json"]) == 0
+
+    def not_json(text: str) -> float:
+        raise AssertionError(text)
+
+    (word,) = json.loads(capsys.readouterr().out, parse_constant=not_json)["words"]
+    assert word["vectors"]["clip_l"]["norms"] == [pytest.approx(3e38 * 768**0.5)]
+
+
+def test_a_terminal_without_the_letters_of_a_trigger() -> None:
+    save_file({"<\u732b>": torch.ones(1, 768)}, "cat.safetensors")
+    command = [sys.executable, "-c", "import sys; from ti_engine.cli import main; sys.exit(main())", "inspect"]
+    path = os.pathsep.join([str(Path(__file__).resolve().parents[2]), *sys.path])
+    told = subprocess.run(
+        [*command, "cat.safetensors"],
+        env={**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONPATH": path},
+        capture_output=True,
+        check=False,
+    )
+    assert (told.returncode, told.stderr) == (0, b"")
+    assert b"word: <\\u732b>" in told.stdout
 
 
 def test_the_table_names_everything_on_single_lines(capsys: Output) -> None:

@@ -58,6 +58,12 @@ def test_nothing_is_overwritten(nodes, fake_host, word):
     assert "existed already" in nodes.SaveEmbedding.execute(word, "cat").args[2]
 
 
+def test_a_link_to_nowhere_has_its_name(nodes, fake_host, word):
+    (fake_host.embeddings / "cat.safetensors").symlink_to(fake_host.embeddings / "gone" / "dog.safetensors")
+    assert nodes.SaveEmbedding.execute(word, "cat").args[1] == "embedding:cat-2"
+    assert (fake_host.embeddings / "cat.safetensors").is_symlink() and not (fake_host.embeddings / "gone").exists()
+
+
 def test_the_same_name_in_another_folder_is_pointed_out(nodes, fake_host, word):
     nodes.SaveEmbedding.execute(word, "a/cat")
     assert "Warning" in nodes.SaveEmbedding.execute(word, "b/cat").args[2]

@@ -20,8 +20,10 @@ def words(nodes):
 
 @pytest.fixture
 def merge(nodes):
-    def run(first, *others, method="weighted sum", weights="", add="", subtract="", rescale=False, placeholder="S*"):
-        return nodes.MergeEmbeddings.execute(first, method, weights, add, subtract, rescale, placeholder, *others).args
+    def run(first, *others, method="weighted sum", weights="", add="", subtract="", rescale=False, placeholder="S*",
+            **more):  # fmt: skip
+        settings = (method, weights, add, subtract, rescale, placeholder)
+        return nodes.MergeEmbeddings.execute(first, *settings, *others, **more).args
 
     return run
 
@@ -33,6 +35,16 @@ def test_the_sum_is_equal_parts_or_what_the_weights_say(merge, words):
     assert torch.allclose(merged.vectors["clip_l"], a - c / 2) and merged.placeholder == "T*"
     assert merged.metadata == {"modelspec.merged_from": "S* (1), cat (-0.5)"}
     assert report.startswith("T*: weighted sum of S* (1), cat (-0.5).\nclip_l: 2 vectors of width 768.")
+
+
+def test_the_first_vectors_alone(merge, words):
+    long = importlib.import_module("ti_plugin.ti_engine").TokenEmbedding({"clip_l": torch.randn(3, 768)}, "dog")
+    (a, b) = (word.vectors["clip_l"] for word in (words[0], long))
+    merged, report = merge(words[0], long, num_vectors=2)
+    assert torch.allclose(merged.vectors["clip_l"], (a + b[:2]) / 2) and ", the first 2 vectors of each." in report
+    assert torch.equal(merge(long, num_vectors=1)[0].vectors["clip_l"], b[:1])
+    with pytest.raises(ValueError, match=r"S\* has 2 vectors; 1 to 2 can be kept, not 3"):
+        merge(words[0], long, num_vectors=3)
 
 
 def test_two_words_of_one_name_are_told_apart(merge, words):

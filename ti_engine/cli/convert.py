@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from .word_files import add_family_flag, add_output_flags, output_of, read_word, show, write_word
+from .word_files import add_family_flag, add_output_flags, add_partner, output_of, read_word, show, write_word
 
 
 def add_parser(commands: Any) -> None:
@@ -15,6 +15,7 @@ def add_parser(commands: Any) -> None:
         description="Write the word in an embedding file, of whatever format, as another program reads it.",
     )
     parser.add_argument("file", metavar="FILE")
+    add_partner(parser)
     add_family_flag(parser)
     add_output_flags(parser)
     parser.set_defaults(run=run)
@@ -22,5 +23,5 @@ def add_parser(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     output = output_of(arguments)
-    word, warnings = read_word(arguments.file, arguments.family)
+    word, warnings = read_word(arguments.file, arguments.family, partner=arguments.partner)
     return show([write_word(word, output, arguments)], warnings, arguments.json)

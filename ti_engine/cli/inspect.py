@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .model_flags import add_model_flags, open_model
+from .word_files import add_partner
 
 _LONGEST = 200  # characters of a text from the file: a thumbnail or a whole workflow is not for reading
 
@@ -20,12 +21,7 @@ def add_parser(commands: Any) -> None:
         "vocabulary that are nearest to each vector.",
     )
     parser.add_argument("file", metavar="FILE", help=".safetensors, .pt, .bin, .pti, or a picture by A1111")
-    parser.add_argument(
-        "partner",
-        metavar="FILE2",
-        nargs="?",
-        help="the other half of a word in two files (diffusers, SDXL); found by itself where it is FILE_2 beside it",
-    )
+    add_partner(parser)
     parser.add_argument("--json", action="store_true", help="print it as one JSON object on stdout")
     add_model_flags(parser, required=False)
     parser.set_defaults(run=run)

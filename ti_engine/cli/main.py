@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -44,6 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for command in (train, generate, inspect, convert, merge, extract):
         command.add_parser(commands)
     arguments = parser.parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # where a trigger is in letters that the terminal has not
     try:
         return arguments.run(arguments)
     except (ValueError, OSError) as error:

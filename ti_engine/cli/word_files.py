@@ -29,6 +29,15 @@ _SAID = {
 }
 
 
+def add_partner(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "partner",
+        metavar="FILE2",
+        nargs="?",
+        help="the other half of a word in two files (diffusers, SDXL); found by itself where it is FILE_2 beside it",
+    )
+
+
 def add_family_flag(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--family",
@@ -69,24 +78,34 @@ def output_of(arguments: argparse.Namespace) -> Path:
 
 
 def read_words(
-    file: str, family: str | None = None, encoder_for_width: Mapping[int, str] | None = None
+    file: str,
+    family: str | None = None,
+    encoder_for_width: Mapping[int, str] | None = None,
+    partner: str | None = None,
 ) -> tuple[list[TokenEmbedding], list[str]]:
-    """The words in a file and the warnings about them. ValueError for a word of another family or model."""
+    """The words in a file and the warnings about them. ValueError for a word of another family or model.
+
+    partner: see `read_embedding_file`.
+    """
     from ..files import read_embedding_file
 
-    content = read_embedding_file(file, encoder_for_width)
+    content = read_embedding_file(file, encoder_for_width, partner)
     if family is not None:
         for word in content.words:
             check_family(word.embedding, family)
-        content = read_embedding_file(file, {width: key for key, width in FAMILIES[family].widths.items()})
+        encoders = {width: key for key, width in FAMILIES[family].widths.items()}
+        content = read_embedding_file(file, encoders, partner)
     return [word.embedding for word in content.words], content.warnings
 
 
 def read_word(
-    file: str, family: str | None = None, encoder_for_width: Mapping[int, str] | None = None
+    file: str,
+    family: str | None = None,
+    encoder_for_width: Mapping[int, str] | None = None,
+    partner: str | None = None,
 ) -> tuple[TokenEmbedding, list[str]]:
     """The one word in a file. ValueError where there are several."""
-    words, warnings = read_words(file, family, encoder_for_width)
+    words, warnings = read_words(file, family, encoder_for_width, partner)
     if len(words) > 1:
         names = joined([word.placeholder for word in words])
         raise ValueError(
@@ -98,7 +117,7 @@ def read_word(
 def write_word(word: TokenEmbedding, output: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """Write `word` as the flags say; returns what was written, ready for JSON."""
     from ..files import save_embedding
-    from ..files.metadata import description_metadata
+    from ..files.metadata import description_metadata, shortened
     from ..files.thumbnail import carrier, thumbnail
     from ..pictures import load_picture
 
@@ -110,7 +129,7 @@ def write_word(word: TokenEmbedding, output: Path, arguments: argparse.Namespace
         pixels = load_picture(arguments.thumbnail)
         picture, said["thumbnail"] = carrier(pixels), thumbnail(pixels)
     metadata = word.metadata | description_metadata(**said, negative=arguments.negative)
-    word = replace(word, placeholder=arguments.placeholder or word.placeholder, metadata=metadata)
+    word, left_out = shortened(replace(word, placeholder=arguments.placeholder or word.placeholder, metadata=metadata))
     files = save_embedding(word, output, arguments.overwrite, arguments.program, arguments.dtype, picture)
     return {
         "files": [str(file) for file in files],
@@ -118,6 +137,7 @@ def write_word(word: TokenEmbedding, output: Path, arguments: argparse.Namespace
         "family": family_of(word),
         "vectors": {key: list(rows.shape) for key, rows in word.vectors.items()},
         "program": arguments.program,
+        "left_out": left_out,
         "told": _told(word, files, arguments.program),
     }
 
@@ -125,6 +145,12 @@ def write_word(word: TokenEmbedding, output: Path, arguments: argparse.Namespace
 def show(written: Sequence[dict[str, Any]], warnings: Sequence[str], as_json: bool) -> int:
     """Print what `write_word` returned, and the warnings; returns the exit code."""
     lines = [word.pop("told") for word in written]
+    left_out = dict.fromkeys(key for word in written for key in word.pop("left_out"))
+    if left_out:
+        warnings = [
+            *warnings,
+            f"What the file said under {joined(list(left_out))} is too long for a word and left out.",
+        ]
     if as_json:
         print(json.dumps({"words": list(written), "warnings": list(warnings)}))
     else:

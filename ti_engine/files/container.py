@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -68,7 +69,10 @@ def _read(path: Path, wanted: Callable[[str], bool] | None) -> Container:
     if status.st_size > MAX_FILE:
         size = status.st_size / (1 << 30)
         raise Refused(f"has {size:.1f} GiB, and files of at most {MAX_FILE >> 30} GiB are read; is it a model?")
-    with path.open("rb") as file:
+    with open(path, "rb", opener=_without_waiting) as file:
+        status = os.fstat(file.fileno())  # what was looked at by its name may be another by now
+        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_FILE:
+            raise Refused("became another file while it was opened; try again")
         source = Source(file, status.st_size)
         kind = container_kind(source.head(_HEAD))
         try:
@@ -77,6 +81,10 @@ def _read(path: Path, wanted: Callable[[str], bool] | None) -> Container:
             if damage := text_damage(source):
                 raise Refused(damage) from refused
             raise
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
 
 
 def _content(kind: str, source: Source, wanted: Callable[[str], bool] | None) -> Container:

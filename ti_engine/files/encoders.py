@@ -28,6 +28,14 @@ _WIDTHS = {
     "qwen3_2b": (2048,),
     "qwen3_4b": (2560,),
     "qwen3_8b": (4096,),
+    "qwen3vl_8b": (4096,),
+    "t5base": (768,),
+    "umt5base": (768,),
+    "pile_t5xl": (2048,),
+    "mt5xl": (2048,),
+    "byt5_small": (1472,),
+    "jina_clip_2": (1024,),
+    "chinese_roberta": (1024,),
 }
 _OTHER_NAMES = {
     "t5": ("t5xxl",),
@@ -57,6 +65,11 @@ def encoder_of_key(key: str, width: int) -> str | None:
     names = _OTHER_NAMES.get(plain, (plain,))
     meant = next((name for name in names if width in _WIDTHS.get(name, ())), None)
     return meant or (key if key in _CERTAIN else None)
+
+
+def may_be_guessed(key: str, width: int) -> bool:
+    """Whether vectors of `width` may be under `key` because of their width alone, and be another encoder's."""
+    return key not in _WIDTHS or _READINGS.get(width, ("", ""))[0] == key
 
 
 def known_width(width: int) -> bool:

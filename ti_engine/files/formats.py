@@ -10,8 +10,8 @@ from torch import Tensor
 
 from .container import Container
 from .contents import BARE, Contents, shown, sorted_contents
-from .encoders import encoder_of_key
-from .impostors import is_per_layer, kind_by_keys, looks_like_parameter
+from .encoders import encoder_of_key, known_width
+from .impostors import is_per_layer, kind_by_keys, looks_like_data, looks_like_parameter
 from .refused import Refused
 
 NAMED = "diffusers"
@@ -19,6 +19,7 @@ _BUNDLE = "bundle_emb."  # OneTrainer, A1111, ComfyUI
 # A name may contain dots. A1111 and ComfyUI also write the word's whole dict, of which only the vectors count.
 _BUNDLED = re.compile(r"bundle_emb\.(?P<name>(?:(?!\.string_to_token\.).)+?)\.(string_to_param\.)?(?P<part>[^.]+)")
 _A1111_FIELDS = ("name", "step", "sd_checkpoint", "sd_checkpoint_name")
+_A1111_KEY = "*"  # of every word; its prompts call one by the file's name
 _PTI_MARK = "<embed>"  # cloneofsimo's metadata for a tensor that is a word
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_.:]+")  # what a network's parameters are called
 
@@ -84,7 +85,7 @@ def _a1111(contents: Contents) -> list[FoundWord]:
     params = _params(contents)
     if params and all(_is_encoder(key, tensor) for key, tensor in params.items()):
         return [FoundWord(None, params)]
-    if len(params) == 1:  # its prompts call a word by the file's name, and the key is always the same
+    if list(params) == [_A1111_KEY]:
         return [FoundWord(None, params)]
     return [FoundWord(key, {key: tensor}) for key, tensor in params.items()]
 
@@ -122,12 +123,22 @@ def _named(contents: Contents) -> list[FoundWord]:
     keys = [key for key in contents.tensors if not looks_like_parameter(key)]
     if len(contents.tensors) > 1:
         keys = [key for key in keys if _PLAIN_KEY.fullmatch(key) is None]
-    return [FoundWord(key, {key: contents.tensors[key]}) for key in keys]
+    words = {key: contents.tensors[key] for key in keys}
+    return [
+        FoundWord(key, {key: tensor})
+        for key, tensor in words.items()
+        if known_width(tensor.shape[-1]) or not looks_like_data(key)
+    ]
 
 
-def _named_encoders(contents: Contents) -> list[FoundWord]:
-    found = {name: _encoder_keys(inner) for name, inner in contents.dicts.items()}
-    return [FoundWord(name or None, words[0].tensors) for name, words in found.items() if words]
+def _dicts_by_word(contents: Contents) -> list[FoundWord]:
+    """The words in dicts that stand under the words' names, each with nothing but vectors for text encoders in it."""
+    words = []
+    for name, inner in contents.dicts.items():
+        found = next(filter(None, (entry.find(inner) for entry in _NAMELESS)), [])
+        if len(found) == 1 and found[0].name is None:
+            words.append(FoundWord(name or None, found[0].tensors))
+    return words
 
 
 # In this order: the first that finds a word has it. The ids are those of docs/formats.md.
@@ -144,8 +155,9 @@ FORMATS = (
     Format("bare tensor", _nameless(BARE)),  # F8
     Format("nameless tensor", _nameless(r"embeddings?|(embeddings?\.)?weight|vectors?")),
     Format(NAMED, _named),  # F3, F4
-    Format("words by encoder", _named_encoders),
+    Format("words by encoder", _dicts_by_word),
 )
+_NAMELESS = tuple(entry for entry in FORMATS if entry.name in ("A1111", "encoder keys", "emb_params", "emb and emb2"))
 
 
 def _params(contents: Contents) -> dict[str, Tensor]:
@@ -157,9 +169,9 @@ def _params(contents: Contents) -> dict[str, Tensor]:
 
 
 def _is_a1111(contents: Contents) -> bool:
-    """By its own fields, or because it stores tokens as plain numbers, where latent diffusion has tensors."""
+    """By its own fields, or because it stores tokens as plain numbers or none, where latent diffusion has tensors."""
     tokens = contents.dicts.get("string_to_token")
-    plain = tokens is not None and any(isinstance(token, int) for token in tokens.raw.values())
+    plain = tokens is None or any(isinstance(token, int) for token in tokens.raw.values())
     return plain or any(key in contents.raw for key in _A1111_FIELDS)
 
 
@@ -171,6 +183,10 @@ def _is_output(key: str, tensor: Tensor) -> bool:
     return key.endswith("_out") and (key in ("emb_params_out", "emp_params_out") or _is_encoder(key, tensor))
 
 
+def _is_zero(tensor: Tensor) -> bool:
+    return tensor.is_floating_point() and not tensor.is_meta and not bool(tensor.float().any())
+
+
 def _without_outputs(words: list[FoundWord]) -> tuple[list[FoundWord], list[str]]:
     """The words whose vectors are for the input of an encoder, and a sentence for each that is not.
 
@@ -180,7 +196,7 @@ def _without_outputs(words: list[FoundWord]) -> tuple[list[FoundWord], list[str]
     kept, left = [], []
     for word in words:
         outputs = {key: tensor for key, tensor in word.tensors.items() if _is_output(key, tensor)}
-        if any(bool(tensor.float().any()) for tensor in outputs.values()) or len(outputs) == len(word.tensors):
+        if not all(map(_is_zero, outputs.values())) or len(outputs) == len(word.tensors):
             left.append((word.name, ", ".join(outputs)))
         else:
             kept.append(FoundWord(word.name, {key: t for key, t in word.tensors.items() if key not in outputs}))
@@ -212,7 +228,8 @@ def _instead(contents: Contents) -> str:
         return f"is {kind} and no embedding"
     if "string_to_param" in contents.raw:
         return "holds no vectors in its string_to_param, so it is no embedding"
-    tensors = [key for key in keys if isinstance(contents.raw.get(key), Tensor)]
+    tensors = list(contents.tensor_keys())
     if not tensors:
         return "holds no tensor, so it is no embedding"
-    return f"holds {len(tensors)} tensors ({shown(tensors)}), which is no embedding that can be read"
+    count = f"{len(tensors):,} tensor{'s' * (len(tensors) > 1)}"
+    return f"holds {count} ({shown(tensors)}), which is no embedding that can be read"

@@ -14,6 +14,9 @@ _KINDS = {
     r".*(lora_|\.lora|hada_w|lokr_w|oft_blocks|glora|dora_scale|unet:\d+:|text_encoder:\d+:).*": "a LoRA without words",
     r"(.*\.)?(control_model|controlnet_\w+|input_hint_block)\..*": "a ControlNet",
     r"(image_proj|ip_adapter|image_proj_model)(\..*)?": "an IP-Adapter",
+    r"(negative_)?(pooled_)?prompt_embeds?(_mask)?|pooled_output|pooler_output|(last_|encoder_)?hidden_states?": (
+        "the output of a text encoder (a conditioning)"
+    ),
     r".*motion_modules\..*": "a motion module (AnimateDiff)",
     r"(.*\.)?(model\.diffusion_model|cond_stage_model|conditioner)\..*": "a checkpoint (a whole model)",
     r"(unet|vae|transformer|text_encoder(_\d)?)\..*": "a checkpoint (a whole model or a part of one)",
@@ -29,6 +32,12 @@ _KINDS = {
     r"(.*\.)?(weight|bias)": "a part of a network",
 }
 
+# No words where no text encoder has the width.
+_PLAIN_KINDS = {
+    r"images?|pixels?|pixel_values|samples?|latents?|masks?|noise": "a picture, a latent or a mask",
+    r"mean|std|var|min|max|scale|shift|running_\w+": "statistics",
+}
+
 
 def is_per_layer(keys: Iterable[str]) -> bool:
     """Whether these are vectors per layer of the UNet (kohya's XTI) and not per text encoder."""
@@ -40,7 +49,12 @@ def looks_like_parameter(key: str) -> bool:
     return any(re.fullmatch(pattern, key) for pattern in _KINDS)
 
 
+def looks_like_data(key: str) -> bool:
+    """Whether `key` is what pictures or statistics are called. A word may be called so too (a dog named Max)."""
+    return any(re.fullmatch(pattern, key) for pattern in _PLAIN_KINDS)
+
+
 def kind_by_keys(keys: Iterable[str]) -> str | None:
     """What holds tensors of these names, such as "a LoRA without words", or None if it is not known."""
-    keys = list(keys)
-    return next((kind for pattern, kind in _KINDS.items() if any(re.fullmatch(pattern, key) for key in keys)), None)
+    keys, kinds = list(keys), _KINDS | _PLAIN_KINDS
+    return next((kind for pattern, kind in kinds.items() if any(re.fullmatch(pattern, key) for key in keys)), None)

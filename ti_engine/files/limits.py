@@ -4,6 +4,7 @@ from __future__ import annotations
 
 MAX_FILE = 4 << 30  # bytes on the disk: words also travel in LoRA files, of which only the words are read
 MAX_LOADED = 48 << 20  # bytes of tensors in memory: 3,000 vectors of the widest encoder
+MAX_REPEATED = 8 << 20  # bytes of tensors more than the file has, because they share their numbers or repeat them
 MAX_TENSORS = 20_000  # a large LoRA has 7,000
 MAX_DIMENSIONS = 8
 MAX_KEY = 1_000  # characters of a tensor's name

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..embedding import TokenEmbedding
 from .container import read_container
-from .contents import shown
+from .contents import MOST_PLAIN, shown
 from .encoders import ENCODER_KEYS, assign_encoders, known_width
 from .formats import Found, FoundWord, find_words, may_be_word
 from .lookalikes import shown_name
@@ -19,9 +19,9 @@ from .pair import with_partner
 from .refused import Refused
 
 MAX_VECTORS = 512  # what the longest text encoder takes at once; more are a token table
-_MAX_NUMBERS = 8 << 20  # in all words of a file: 32 MB once they are float32
+_MAX_NUMBERS = 4 << 20  # in all words of a file: 16 MB once they are float32, and three times that while checked
+_MAX_WORDS = 2_000
 _MOST_LISTED = 50  # words named in a sentence
-_MAX_UNKNOWN = 75  # vectors of a width that no encoder is known to have: what a CLIP takes at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,15 +84,19 @@ def read_embedding_file(
     path = Path(path)
     found, kind = _found(path)
     try:
+        if len(found.words) > _MAX_WORDS:
+            raise Refused(f"holds {len(found.words):,} words, and at most {_MAX_WORDS:,} are read; take it apart")
         found = with_partner(path, found, None if partner is None else Path(partner), lambda other: _found(other)[0])
         words, warnings, numbers = [], found.warnings, 0
         for word in found.words:
+            for key, tensor in word.tensors.items():
+                _check_shape(tensor, key, encoder_for_width or {})
+                numbers += tensor.numel()
+            if numbers > _MAX_NUMBERS:  # before they are widened
+                raise Refused(f"holds words of more than {_MAX_NUMBERS:,} numbers in all; take it apart")
             stored, doubts = _stored(word, found, encoder_for_width, path.stem)
             words.append(stored)
             warnings = warnings + [doubt for doubt in doubts if doubt not in warnings]
-            numbers += sum(rows.numel() for rows in stored.embedding.vectors.values())
-            if numbers > _MAX_NUMBERS:
-                raise Refused(f"holds words of more than {_MAX_NUMBERS:,} numbers in all; take it apart")
     except Refused as refused:
         raise ValueError(f"{shown_name(path)} {refused}.") from refused
     return EmbeddingFile(path.name, f"{kind}: {found.format}", words, warnings)
@@ -112,7 +116,7 @@ def _stored(
     word: FoundWord, found: Found, encoder_for_width: Mapping[int, str] | None, stem: str
 ) -> tuple[StoredWord, list[str]]:
     """One word, checked, and the doubts about its encoders."""
-    rows = {key: _checked(tensor, key, encoder_for_width or {}) for key, tensor in word.tensors.items()}
+    rows = {key: _checked(tensor, key) for key, tensor in word.tensors.items()}
     widths = {key: tensor.shape[1] for key, tensor in rows.items()}
     encoders, doubts = assign_encoders(widths, encoder_for_width, found.metadata.get("modelspec.architecture", ""))
     order = sorted(encoders, key=lambda key: (*ENCODER_KEYS, encoders[key]).index(encoders[key]))
@@ -124,11 +128,8 @@ def _stored(
     return StoredWord(embedding, name, precisions), doubts
 
 
-def _checked(tensor: Tensor, key: str, known: Mapping[int, str]) -> Tensor:
-    """The vectors in `tensor` as float32 [num_vectors, width]; a single one may lack the first axis.
-
-    Raises Refused for everything that cannot be the vectors of a word.
-    """
+def _check_shape(tensor: Tensor, key: str, known: Mapping[int, str]) -> None:
+    """Raises Refused for a tensor that cannot be the vectors of a word, whatever its numbers are."""
     shape, where = list(tensor.shape), f" in {shown([key])}" if key else ""
     if not tensor.is_floating_point():
         kind = str(tensor.dtype).removeprefix("torch.")
@@ -137,14 +138,23 @@ def _checked(tensor: Tensor, key: str, known: Mapping[int, str]) -> Tensor:
         raise Refused(f"holds a tensor that has shape {shape}{where}; those of embeddings are [vectors, width]")
     if 0 in shape:
         raise Refused(f"holds no vector{where}, which has shape {shape}")
-    rows = tensor.reshape(-1, shape[-1])
-    most = MAX_VECTORS if known_width(shape[-1]) or shape[-1] in known else _MAX_UNKNOWN
-    if len(rows) > most:
-        raise Refused(f"holds {len(rows):,} vectors of width {shape[-1]}{where}, a weight or a picture and no word")
-    if rows.is_meta:
+    most = MAX_VECTORS if known_width(shape[-1]) or shape[-1] in known else MOST_PLAIN
+    if (count := tensor.numel() // shape[-1]) > most:
+        raise Refused(f"holds {count:,} vectors of width {shape[-1]}{where}, a weight or a picture and no word")
+    if tensor.is_meta:
         raise Refused(f"is too large for its word{where} to be read")
-    rows = rows.to(torch.float32)
+
+
+def _checked(tensor: Tensor, key: str) -> Tensor:
+    """The vectors in `tensor` as float32 [num_vectors, width]; a single one may lack the first axis.
+
+    Raises Refused for numbers that are no word.
+    """
+    rows, where = tensor.reshape(-1, tensor.shape[-1]), f" in {shown([key])}" if key else ""
+    stored, rows = rows, rows.to(torch.float32)
     if not bool(rows.isfinite().all()):
+        if stored.dtype == torch.float64 and bool(stored.isfinite().all()):
+            raise Refused(f"holds numbers beyond float32{where}, and no text encoder takes them")
         raise Refused(f"holds NaN or infinity{where}, so it is broken")
     zeros = (~rows.any(dim=1)).nonzero().flatten().tolist()
     if zeros:

@@ -39,6 +39,7 @@ _OTHERS = {
     b"%PDF": "a PDF document and not an embedding",
     b"\x93NUMPY": "a NumPy array without a word's name; save it as safetensors under the key emb_params",
     b"\x89HDF": "an HDF5 file (Keras) and not an embedding",
+    b"SQLite format 3": "an SQLite database (Draw Things keeps words so); export it as safetensors there",
     b"GGUF": "a GGUF model and not an embedding",
     b"\x89PNG\n\x1a\n": "a PNG picture that a text conversion has damaged; copy or download it again as binary",
     b"\x89PNG\r\r\n": "a PNG picture that a text conversion has damaged; copy or download it again as binary",

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
+
+import torch
 
 from ..config import TrainConfig
 from ..embedding import TokenEmbedding
 from ..families import FAMILIES, family_of
+from ..version import VERSION
 
 if TYPE_CHECKING:
     from ..train import TrainRecord
@@ -19,12 +23,17 @@ RECORD_KEY = "textual_inversion"
 # Other programs take a file with one of these for a whole workflow or a picture's settings (ComfyUI's drop handler).
 FORBIDDEN_KEYS = ("prompt", "parameters", "templates")
 MAX_CURVE_POINTS = 500
+MAX_METADATA = 900_000  # bytes as JSON; with the tensors' own part it stays below the MiB that readers look at
+# How a LoRA was trained, with the names of its folders and pictures (kohya's): no part of a word that was in one.
+_OF_LORA = ("ss_", "sshs_")
+_WHOLE_LORA = ("modelspec.architecture", "modelspec.title", "modelspec.thumbnail")
 
 
 def file_metadata(embedding: TokenEmbedding) -> dict[str, str]:
     """`embedding.metadata` with ModelSpec 1.0.1 around it (github.com/Stability-AI/ModelSpec). Given entries win.
 
-    ComfyUI shows title, architecture, trigger phrase and, where given, author, description, tags and thumbnail.
+    ComfyUI shows title, architecture, trigger phrase and, where given, author, description, tags and thumbnail. What a
+    LoRA says of itself is left out where the word was in one.
     """
     metadata = {
         "format": "pt",
@@ -36,8 +45,34 @@ def file_metadata(embedding: TokenEmbedding) -> dict[str, str]:
     family = family_of(embedding)
     if family is not None and (architecture := FAMILIES[family].architecture):
         metadata["modelspec.architecture"] = f"{architecture}/textual-inversion"
-    metadata |= {key: text for key, text in embedding.metadata.items() if key not in FORBIDDEN_KEYS}
+    given = {key: text for key, text in embedding.metadata.items() if _is_written(key)}
+    if given.get("modelspec.architecture", "").endswith("/lora"):
+        given = {key: text for key, text in given.items() if key not in _WHOLE_LORA}
+    metadata |= given
     return metadata | {"modelspec.trigger_phrase": embedding.placeholder}
+
+
+def shortened(embedding: TokenEmbedding) -> tuple[TokenEmbedding, list[str]]:
+    """`embedding` without the longest of the texts that came with it, until the others fit into a file; and their keys.
+
+    ModelSpec's own entries and the record of the training stay.
+    """
+    kept, left = dict(embedding.metadata), []
+    while _size(json.dumps(file_metadata(replace(embedding, metadata=kept)), ensure_ascii=False)) > MAX_METADATA:
+        others = [key for key in kept if _is_written(key) and not key.startswith("modelspec.") and key != RECORD_KEY]
+        if not others:
+            break
+        left.append(max(others, key=lambda key: _size(kept[key])))
+        del kept[left[-1]]
+    return replace(embedding, metadata=kept), left
+
+
+def _is_written(key: str) -> bool:
+    return key not in FORBIDDEN_KEYS and not key.startswith(_OF_LORA)
+
+
+def _size(text: str) -> int:
+    return len(text.encode("utf-8", "surrogatepass"))
 
 
 def description_metadata(
@@ -95,6 +130,7 @@ def training_metadata(
     content = {
         "version": 1,
         "settings": config.to_dict(),
+        "versions": {"textual_inversion": VERSION, "torch": torch.__version__},
         "model": {"name": model_name, "sha256": model_hash},
         "num_pictures": num_pictures,
         "steps": steps,

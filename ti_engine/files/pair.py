@@ -28,11 +28,11 @@ def with_partner(path: Path, found: Found, partner: Path | None, find: Callable[
                 "each, and different widths"
             )
         return both
-    beside = path.with_name(_partner_name(path))
+    beside = partner_path(path)
     if _half_of(found) is None:
         return found
     try:
-        other = find(beside) if beside.is_file() else None
+        other = find(beside) if beside.is_file() and _in_one_folder(path, beside) else None
     except (ValueError, OSError):  # whatever it is, it is not the other half
         other = None
     both = other and (_united(found, other) or _united(other, found))
@@ -43,17 +43,23 @@ def with_partner(path: Path, found: Found, partner: Path | None, find: Callable[
     )
 
 
+def _in_one_folder(path: Path, beside: Path) -> bool:
+    """Whether both are where links lead, too: what somebody put beside a file must not open another one elsewhere."""
+    return path.resolve().parent == beside.resolve().parent
+
+
 def _is_second(path: Path) -> bool:
     return _SECOND in path.stem or (_FIRST not in path.stem and path.stem.endswith("_2"))
 
 
-def _partner_name(path: Path) -> str:
+def partner_path(path: Path) -> Path:
+    """Where the other half of the word in `path` would lie."""
     stem = path.stem
     if _is_second(path):
         stem = stem.replace(_SECOND, _FIRST, 1) if _SECOND in stem else stem.removesuffix("_2")
     else:
         stem = stem.replace(_FIRST, _SECOND, 1) if _FIRST in stem else f"{stem}_2"
-    return stem + path.suffix
+    return path.with_name(stem + path.suffix)
 
 
 def _half_of(found: Found) -> FoundWord | None:

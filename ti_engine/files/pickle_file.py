@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .limits import MAX_DIMENSIONS, MAX_FILE, MAX_LOADED, MAX_NESTING, MAX_PARTS, MAX_PICKLE
+from .limits import MAX_DIMENSIONS, MAX_FILE, MAX_LOADED, MAX_NESTING, MAX_PARTS, MAX_PICKLE, MAX_REPEATED
 from .pickle_machine import Pickle, read_pickle_at
-from .pickle_names import ParameterDict, Storage, StoredTensor
+from .pickle_names import NUMBER_FORMATS, Name, ParameterDict, Storage, StoredTensor
 from .refused import Refused
 from .source import Source
 from .zip_archive import archive_members
@@ -31,6 +31,7 @@ _DTYPES = {
     "ShortStorage": torch.int16,
     "CharStorage": torch.int8,
     "ByteStorage": torch.uint8,
+    "BoolStorage": torch.bool,
     "UntypedStorage": torch.uint8,
 }
 _WIDEST = 1 << 63
@@ -46,7 +47,7 @@ def read_pickle(source: Source) -> Any:
     in dicts and lists.
     """
     pickle, read_storage = (_open_zip if source.head(2) == b"PK" else _open_legacy)(source)
-    return _Plain(read_storage).value(pickle.content, 0)
+    return _Plain(read_storage, source.size + MAX_REPEATED).value(pickle.content, 0)
 
 
 def _open_zip(source: Source) -> tuple[Pickle, StorageReader]:
@@ -126,8 +127,8 @@ def _item_size(storage: Storage) -> int:
 class _Plain:
     """Turns what the machine made into dicts, lists and tensors: a tree, whatever was shared or circular in it."""
 
-    def __init__(self, read_storage: StorageReader) -> None:
-        self._read_storage = read_storage
+    def __init__(self, read_storage: StorageReader, most: int) -> None:
+        self._read_storage, self._most = read_storage, most
         self._parts = self._bytes = 0
 
     def value(self, made: Any, depth: int) -> Any:
@@ -148,6 +149,8 @@ class _Plain:
             raise Refused("has a whole number of more than 64 bits, which no embedding has")
         if made is None or isinstance(made, (str, bool, int, float)):
             return made
+        if isinstance(made, Name) and made.text in NUMBER_FORMATS:  # some files say so beside the vectors
+            return made.text
         raise Refused("holds a name of Python's where an embedding has a tensor, a text or a number")
 
     def _tensor(self, stored: StoredTensor) -> Tensor:
@@ -165,15 +168,15 @@ class _Plain:
         available = stored.storage.count * _item_size(stored.storage)
         if (stored.offset + span) * dtype.itemsize > available:
             raise Refused(_BROKEN)
-        if count > span:
-            raise Refused(
-                f"has a tensor of {count:,} numbers that are {span:,} over and over, as in a decompression bomb; "
-                "it is not read"
-            )
-        self._bytes += span * dtype.itemsize
+        # Rows may be one row over and over (a tensor saved after `expand`), so that a file says more than it holds.
+        self._bytes += max(count, span) * dtype.itemsize
         if self._bytes > MAX_LOADED:
             raise Refused(f"holds more than {MAX_LOADED >> 20} MiB of tensors; is it a model?")
+        if self._bytes > self._most:
+            raise Refused("has tensors of the same numbers over and over, as in a decompression bomb; it is not read")
         if not count:
             return torch.empty(shape, dtype=dtype)
         data = self._read_storage(stored.storage, stored.offset * dtype.itemsize, span * dtype.itemsize)
+        if dtype == torch.bool:  # any byte is a number, but not any byte a bool
+            return (torch.frombuffer(data, dtype=torch.uint8) != 0).as_strided(shape, stride).contiguous()
         return torch.frombuffer(data, dtype=dtype).as_strided(shape, stride).contiguous()

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from .limits import MAX_OPCODES
-from .pickle_names import BROKEN, PARAMETER_DICT, Name, ParameterDict, Storage, call, forbidden, known_name
+from .pickle_names import BROKEN, PARAMETER_DICT, Name, NumberType, ParameterDict, Storage, call, forbidden, known_name
 from .refused import Refused
 
 _NEWEST_PROTOCOL = 5
+_WIDEST = 1 << 63
 _MARK = object()
 
 
@@ -119,6 +120,8 @@ class _Machine:
         for key, value in zip(items[::2], items[1::2], strict=True):
             if not isinstance(key, (str, int)):  # hashing a tuple of tuples of tuples can take for ever
                 raise forbidden("has a dict whose keys are no text and no numbers")
+            if isinstance(key, int) and not -_WIDEST <= key < _WIDEST:  # of longer ones any number have the same hash
+                raise Refused("has a dict whose keys are numbers of more than 64 bits, which no embedding has")
             target[key] = value
 
     def frame(self) -> None:
@@ -156,6 +159,8 @@ class _Machine:
         target = self.top()
         if isinstance(target, ParameterDict) and target.state is None:
             target.state = state
+        elif isinstance(target, NumberType):
+            target.check_state(state)
         elif not isinstance(target, dict):  # attributes of an OrderedDict, as state dicts have them, are no content
             raise forbidden("sets the state of an object")
 
@@ -184,6 +189,7 @@ _INSTRUCTIONS: dict[bytes, Callable[[_Machine], None]] = {
     b"J": lambda machine: machine.push(machine.number("<i")),
     b"\x8a": _Machine.long,
     b"G": lambda machine: machine.push(machine.number(">d")),
+    b"C": lambda machine: machine.push(machine.take(machine.number("<B"))),
     b"\x8c": lambda machine: machine.text("<B"),
     b"X": lambda machine: machine.text("<I"),
     b"(": lambda machine: machine.push(_MARK),

@@ -1,11 +1,12 @@
 """The names that PyTorch's pickles refer to, and what each stands for here: a description, and never Python's own.
 
 Nothing is imported and nothing called that a file names. Sources: torch/_utils.py, torch/_tensor.py,
-torch/storage.py.
+torch/storage.py; for a number of NumPy's among the settings `gentype_reduce` and `arraydescr_reduce` of NumPy.
 """
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,11 @@ from .refused import Refused
 BROKEN = "is a broken pickle; download it again"
 PARAMETER_DICT = "torch.nn.modules.container.ParameterDict"
 _MAX_ARGUMENTS = 8
+_MAX_SCALAR = 32  # letters; a text is given again and again at no cost, and each copy of it would cost
+_SCALARS = {
+    "f8": "<d", "f4": "<f", "f2": "<e", "b1": "<?",
+    "i8": "<q", "i4": "<i", "i2": "<h", "i1": "<b", "u8": "<Q", "u4": "<I", "u2": "<H", "u1": "<B",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,20 @@ class ParameterDict:
     """torch.nn.ParameterDict, revived by filling in its state."""
 
     state: Any = None
+
+
+@dataclass(frozen=True)
+class NumberType:
+    """A type of NumPy's for single numbers; form: that of the module struct."""
+
+    form: str
+
+    def check_state(self, state: Any) -> None:
+        """Raises Refused for a state that says more than the order of the bytes of this computer."""
+        match state:
+            case (int(), "<" | "|", None, None, None, -1, -1, int()):
+                return
+        raise Refused("holds a number of a kind that no embedding has")
 
 
 def forbidden(what: str) -> Refused:
@@ -86,6 +106,30 @@ def _parameter(data: Any, *_: Any) -> Any:
     return data
 
 
+def _device(kind: Any, number: Any = None) -> str:
+    if not isinstance(kind, str) or not (number is None or isinstance(number, int)):
+        raise Refused(BROKEN)
+    return kind if number is None else f"{kind}:{number}"
+
+
+def _bytes(text: Any, encoding: Any) -> bytes:
+    if not isinstance(text, str) or encoding != "latin1" or len(text) > _MAX_SCALAR:
+        raise forbidden("holds bytes")
+    return text.encode("latin1")
+
+
+def _number_type(code: Any, *_: Any) -> NumberType:
+    if not isinstance(code, str) or code not in _SCALARS:
+        raise Refused("holds a number of a kind that no embedding has")
+    return NumberType(_SCALARS[code])
+
+
+def _number(kind: Any, data: Any) -> Any:
+    if not isinstance(kind, NumberType) or not isinstance(data, bytes):
+        raise Refused(BROKEN)
+    return struct.unpack(kind.form, data)[0]
+
+
 def _ordered_dict() -> dict[Any, Any]:
     return {}
 
@@ -106,14 +150,22 @@ _MEANINGS: dict[str, Callable[..., Any]] = {
     "collections.OrderedDict": _ordered_dict,
     "builtins.set": _same,
     "__builtin__.set": _same,
+    "torch.device": _device,
+    "_codecs.encode": _bytes,
+    "numpy.dtype": _number_type,
+    "numpy.core.multiarray.scalar": _number,
+    "numpy._core.multiarray.scalar": _number,
 }
-_STORAGES = ("Double", "Float", "Half", "BFloat16", "Long", "Int", "Short", "Char", "Byte", "Untyped")
+_STORAGES = ("Double", "Float", "Half", "BFloat16", "Long", "Int", "Short", "Char", "Byte", "Bool", "Untyped")
 _FLOATS = ("float64", "float32", "float16", "bfloat16")
 _FLOATS_8 = ("float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz")
-_INERT = frozenset(  # allowed as arguments, never called
-    [PARAMETER_DICT, "torch.Tensor", "torch.nn.parameter.Parameter"]
-    + [f"{module}.{kind}Storage" for module in ("torch", "torch.cuda", "torch.storage") for kind in _STORAGES]
-    + [f"torch.{dtype}" for dtype in (*_FLOATS, *_FLOATS_8)]
+NUMBER_FORMATS = frozenset(f"torch.{dtype}" for dtype in (*_FLOATS, *_FLOATS_8))
+_INERT = (
+    frozenset(  # allowed as arguments, never called
+        [PARAMETER_DICT, "torch.Tensor", "torch.nn.parameter.Parameter"]
+        + [f"{module}.{kind}Storage" for module in ("torch", "torch.cuda", "torch.storage") for kind in _STORAGES]
+    )
+    | NUMBER_FORMATS
 )
 
 

@@ -144,13 +144,21 @@ def _png(source: Source) -> tuple[bytes | None, bytes]:
 def _text(kind: bytes, body: bytes) -> bytes | None:
     """The text of a text chunk with A1111's keyword."""
     keyword, _, text = body.partition(b"\0")
-    if kind not in (b"tEXt", b"zTXt") or keyword != _KEYWORD.encode("ascii"):
+    if kind not in (b"tEXt", b"zTXt", b"iTXt") or keyword != _KEYWORD.encode("ascii"):
         return None
-    if kind == b"tEXt":
+    packed, packing = kind == b"zTXt", text[:1]
+    if kind == b"iTXt":  # what some programs make of the others when they save a picture again
+        packed, packing = text[:1] == b"\1", text[1:2]
+        text = text[2:].split(b"\0", 2)[-1]  # behind the language and the keyword in it
+    elif packed:
+        text = text[1:]
+    if not packed:
         return text
+    if packing != b"\0":
+        raise Refused(_BROKEN)
     unpacking = zlib.decompressobj()
     try:
-        text = unpacking.decompress(text[1:], _MAX_TEXT + 1)
+        text = unpacking.decompress(text, _MAX_TEXT + 1)
     except zlib.error as error:
         raise Refused(_BROKEN) from error
     if len(text) > _MAX_TEXT:
@@ -164,7 +172,7 @@ def _text_data(text: bytes) -> bytes:
     if len(text) > _MAX_TEXT:
         raise Refused(f"holds {len(text):,} bytes of text, and at most {_MAX_TEXT:,} are read")
     try:
-        return base64.b64decode(text, validate=True)
+        return base64.b64decode(text.translate(None, b" \t\r\n"), validate=True)
     except binascii.Error as error:
         raise Refused("has an embedding in its text that is broken: it is not base64") from error
 

@@ -132,6 +132,8 @@ def _no_number(text: str) -> float:
 
 
 def _metadata(said: Any) -> dict[str, str]:
+    if said is None:  # which the format's own reader takes
+        return {}
     if not isinstance(said, dict) or not all(isinstance(text, str) for text in said.values()):
         raise _HeaderError("its metadata is not text by text")
     return said

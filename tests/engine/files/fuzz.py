@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 
@@ -106,10 +107,12 @@ class Target:
 
 def targets() -> dict[str, Target]:
     """Each container twice: from outside, where little gets past the checksums, and from inside."""
-    contents = [_A1111, {"<cat>": _ROWS[0]}, [{"emb": _ROWS.bfloat16()}], _ROWS.half(), _parameter_dict()]
+    beside = {"<cat>": _ROWS[:1].expand(3, 8), "loss": np.float64(0.5), "on": torch.device("cpu"), "x": torch.half}
+    contents = [_A1111, {"<cat>": _ROWS[0]}, [{"emb": _ROWS.bfloat16()}], _ROWS.half(), _parameter_dict(), beside]
     zips = [_torch_saved(content) for content in contents]
     legacy = [_torch_saved(content, _use_new_zipfile_serialization=False) for content in contents]
-    pickles = [_torch_pickle(content) for content in (_A1111, {"<cat>": _ROWS[0]}, [{"emb": _ROWS}], _parameter_dict())]
+    in_float32 = (_A1111, {"<cat>": _ROWS[0]}, [{"emb": _ROWS}], _parameter_dict(), beside)
+    pickles = [_torch_pickle(content) for content in in_float32]
     tensors = [
         save({"emb_params": _ROWS}, {"format": "pt"}),
         save({"clip_l": _ROWS.half(), "clip_g": _ROWS[:, :4].clone()}),

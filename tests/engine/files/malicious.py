@@ -215,6 +215,9 @@ def other_pickles(path: str) -> dict[str, bytes]:
         "protocol 99": b"\x80\x63N",
         # sizes and shapes
         "a dict key that takes for ever to hash": b"}" + doubled + b"Ns",
+        "dict keys that all have one hash": b"}("
+        + b"".join(whole(n * ((1 << 61) - 1)) + b"N" for n in range(40_000))
+        + b"u",
         "a list of lists of lists": b"()q\x00" + lists + b"t",
         "a tuple of tuples of tuples": doubled,
         "a list that contains itself": b"]q\x00h\x00a",
@@ -243,7 +246,8 @@ def other_pickles(path: str) -> dict[str, bytes]:
         "a negative offset": tensor(offset=-1),
         "an offset beyond the storage": tensor(offset=7),
         "a stride of 0": tensor((1 << 20, 1 << 10), (0, 0)),
-        "overlapping rows": tensor((1 << 16, 6), (0, 1)),
+        "overlapping rows": tensor((1 << 24, 6), (0, 1)),
+        "one row 20,000 times": tensor((20_000, 200), (0, 1), 200),
         "nine dimensions": tensor((1,) * 9, (1,) * 9),
         "more strides than sizes": tensor((2, 3), (3, 1, 1)),
         "an empty tensor of huge sides": tensor((0, 1 << 62, 1 << 62), (1, 1, 1)),

@@ -12,6 +12,7 @@ import torch
 from file_bytes import entry, png_bytes, safetensors_bytes, webp_bytes, zip_bytes
 from safetensors.torch import save
 
+from ti_engine.files import read_embedding_file
 from ti_engine.files.container import read_container
 from ti_engine.files.limits import MAX_FILE, MAX_LOADED
 
@@ -159,6 +160,16 @@ def test_pipes_devices_and_links(tmp_path: Path) -> None:
         read_container(tmp_path / "circle.pt")
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="POSIX")
+def test_a_file_that_is_exchanged_for_a_pipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the look at it and the opening, when waiting for the pipe's other end would take for ever."""
+    (tmp_path / "word.safetensors").write_bytes(save(WORD))
+    seen = (tmp_path / "word.safetensors").stat()
+    os.mkfifo(tmp_path / "pipe.pt")
+    monkeypatch.setattr(Path, "stat", lambda _, **__: seen)
+    assert "became another file while it was opened" in refusal(tmp_path / "pipe.pt")
+
+
 def test_a_name_stays_on_one_line(tmp_path: Path) -> None:
     file = tmp_path / "a\x1b[31m\nb.pt"
     try:
@@ -173,17 +184,23 @@ def test_a_name_stays_on_one_line(tmp_path: Path) -> None:
 def test_of_a_large_file_only_the_words_are_read(tmp_path: Path) -> None:
     """A LoRA with a word in it. The file is sparse: its large tensor is never looked at."""
     large, rows = MAX_LOADED, WORD["emb_params"]
-    header = {"lora": entry([large // 4]), "word": entry([2, 768], large)}
+    layer = "lora_te_layer"
+    header = {
+        f"{layer}.lora_up.weight": entry([large // 4]),
+        f"{layer}.alpha": entry([], large),
+        "<word>": entry([2, 768], large + 4),
+    }
     file = tmp_path / "lora.safetensors"
     file.write_bytes(safetensors_bytes(header))
     with file.open("r+b") as handle:
         handle.seek(large, os.SEEK_END)
-        handle.write(rows.numpy().tobytes())
-    content = read_container(file, lambda key: key == "word").content
-    assert torch.equal(content["word"], rows)
-    assert content["lora"].is_meta
-    assert content["lora"].shape == (large // 4,)
+        handle.write(bytes(4) + rows.numpy().tobytes())
+    content = read_container(file, lambda key: key == "<word>").content
+    assert torch.equal(content["<word>"], rows)
+    assert content[f"{layer}.lora_up.weight"].is_meta
+    assert content[f"{layer}.lora_up.weight"].shape == (large // 4,)
     assert all(tensor.is_meta for tensor in read_container(file).content.values())
+    assert read_embedding_file(file).words[0].embedding.num_vectors == 2
     with pytest.raises(ValueError, match="holds 48 MiB of words, and at most 48"):
         read_container(file, lambda key: True)
 

@@ -70,13 +70,16 @@ def vectors(file: EmbeddingFile) -> dict[str, Tensor]:
 CASES: dict[str, tuple[Any, bool, str | None, dict[str, int], str]] = {
     # name: (content, pickled, trigger, encoder -> vectors, format)
     "F1": (latent_diffusion({"*": rows()}), True, "*", {"clip_l": 2}, "latent diffusion"),
-    "F1 without tokens": ({"string_to_param": {"*": rows()}}, True, "*", {"clip_l": 2}, "latent diffusion"),
     "F1 BERT": (latent_diffusion({"*": rows(3, 1280)}), True, "*", {"bert": 3}, "latent diffusion"),
     "F1 SD2": (latent_diffusion({"*": rows(3, 1024)}), True, "*", {"clip_h": 3}, "latent diffusion"),
     "F2": (a1111({"*": rows()}), True, None, {"clip_l": 2}, "A1111"),
     "F2 one vector": (a1111({"*": rows(1)[0]}), True, None, {"clip_l": 1}, "A1111"),
     "F2 learnable": (a1111({"*": rows().requires_grad_()}), True, None, {"clip_l": 2}, "A1111"),
     "F2 without tokens": ({"string_to_param": {"*": rows()}, "name": "x"}, True, None, {"clip_l": 2}, "A1111"),
+    "F2 bare": ({"string_to_param": {"*": rows()}}, True, None, {"clip_l": 2}, "A1111"),
+    "F2 another key": (a1111({"<cat>": rows()}), True, "<cat>", {"clip_l": 2}, "A1111"),
+    "F2 row by row": (a1111({"*": rows(1).expand(4, 768)}), True, None, {"clip_l": 4}, "A1111"),
+    "F2 columns": (a1111({"*": rows(768, 2).t()}), True, None, {"clip_l": 2}, "A1111"),
     "F2 fields inside": (
         {"string_to_token": {"*": 265}, "string_to_param": {"*": rows(), "name": None, "step": 3}},
         True,
@@ -164,6 +167,7 @@ CASES: dict[str, tuple[Any, bool, str | None, dict[str, int], str]] = {
     "F10 Cascade": ({"clip_g": rows(2, 1280)}, False, None, {"clip_g": 2}, "encoder keys"),
     "F11": ({"clip_l": rows(), "t5": rows(2, 4096)}, False, None, {"clip_l": 2, "t5xxl": 2}, "encoder keys"),
     "F12 Flux.2": ({"mistral3_24b": rows(2, 5120)}, False, None, {"mistral3_24b": 2}, "encoder keys"),
+    "F12 Stable Audio": ({"t5base": rows()}, False, None, {"t5base": 2}, "encoder keys"),
     "F12 Cosmos": ({"t5xxl": rows(2, 1024)}, False, None, {"t5xxl": 2}, "encoder keys"),
     "F15 without its marks": ({"<s1>": rows(1)[0], **LORA}, False, "<s1>", {"clip_l": 1}, "diffusers"),
     "in a wrapper": ({"state_dict": {"emb_params": rows()}}, True, None, {"clip_l": 2}, "emb_params"),
@@ -173,6 +177,15 @@ CASES: dict[str, tuple[Any, bool, str | None, dict[str, int], str]] = {
         "<cat>",
         {"clip_l": 2, "clip_g": 2},
         "words by encoder",
+    ),
+    "words by A1111's dicts": ({"<cat>": a1111({"*": rows()})}, True, "<cat>", {"clip_l": 2}, "words by encoder"),
+    "a dog called Max": ({"max": rows()}, True, "max", {"clip_l": 2}, "diffusers"),
+    "beside its training": (
+        {"embedding": a1111({"*": rows()}), "optimizer": {"state": {}, "param_groups": [{"lr": 1.0}]}},
+        True,
+        None,
+        {"clip_l": 2},
+        "A1111",
     ),
     "word and tokens": (
         {"<cat>": rows(), "token_ids": torch.tensor([49408, 49409])},
@@ -215,8 +228,13 @@ def test_the_last_snapshot_is_the_word(read: Read) -> None:
     assert torch.equal(vectors(file)["clip_l"], states[-1]["emb"][None])
     assert torch.equal(vectors(file)["clip_g"], states[-1]["emb2"][None])
     assert file.warnings == ["It holds 3 states of one word over its training; the last is read."]
+    words = read([{"<a>": rows(1)[0]}, {"<b>": rows(2)}], pickled=True).words
+    assert [(word.name, word.embedding.num_vectors) for word in words] == [("<a>", 1), ("<b>", 2)]
+    (word,) = read([{"name": rows(1)}, {"name": rows(2)}], pickled=True).words
+    assert (word.name, word.embedding.num_vectors) == ("name", 2)
     bare = read([rows(1, 4096)[0], rows(2, 4096)[1]], pickled=True)
     assert torch.equal(vectors(bare)["t5xxl"], rows(2, 4096)[1:])
+    assert "It is a bare tensor: nothing in the file says that it is a word." in bare.warnings
 
 
 SEVERAL: dict[str, tuple[Any, bool, dict[str, str], list[str]]] = {
@@ -283,8 +301,14 @@ def test_precisions_are_told_and_widened(dtype: str, read: Read) -> None:
 
 
 def test_what_the_file_says_is_kept(read: Read) -> None:
-    (word,) = read(a1111({"*": rows()}, notes="mine"), pickled=True).words
-    said = {"name": "inner", "step": "499", "sd_checkpoint_name": "model", "notes": "mine"}
+    (word,) = read(a1111({"*": rows()}, notes="mine", tags=["a", "\u732b", 1]), pickled=True).words
+    said = {
+        "name": "inner",
+        "step": "499",
+        "sd_checkpoint_name": "model",
+        "notes": "mine",
+        "tags": '["a", "\u732b", 1]',
+    }
     assert word.embedding.metadata == said
     ai_toolkit = {"name": json.dumps("cat"), "step": "500", "string_to_param": '{"*": "emb_params"}'}
     (word,) = read({"emb_params": rows()}, ai_toolkit).words
@@ -352,12 +376,20 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "padded SDXL": ({"clip_l": rows(), "clip_g": torch.zeros(2, 1280)}, "only zeros in clip_g"),
     "a zero vector": ({"emb_params": torch.cat([rows(), torch.zeros(1, 768)])}, "zeros as vector 3 of 3"),
     "NaN": ({"emb_params": torch.full((1, 768), float("nan"))}, "NaN or infinity"),
-    "overflow": ({"emb_params": torch.full((1, 768), 1e300, dtype=torch.float64)}, "NaN or infinity"),
+    "overflow": ({"emb_params": torch.full((1, 768), 1e300, dtype=torch.float64)}, "numbers beyond float32"),
     "integers": ({"emb_params": torch.ones(1, 768, dtype=torch.int64)}, "int64 and not floating"),
     "no rows": ({"emb_params": torch.ones(0, 768)}, "holds no vector"),
     "conditioning": ({"clip_l": torch.ones(1, 77, 768)}, "has shape"),
     "token table": ({"weight": torch.ones(1000, 768)}, "1,000 vectors"),
-    "mask": ({"mask": torch.rand(512, 512) + 1}, "512 vectors of width 512"),
+    "mask": ({"mask": torch.rand(512, 512) + 1}, "is a picture, a latent or a mask and no embedding"),
+    "prompt": ({"prompt_embeds": rows(77)}, "is the output of a text encoder"),
+    "prompts of SDXL": (
+        {"prompt_embeds": rows(77)[None], "pooled_prompt_embeds": rows(1, 1280)},
+        "is the output of a text encoder",
+    ),
+    "statistics": ({"mean": rows(1), "std": rows(1).abs()}, "is statistics"),
+    "small picture": ({"pixels": torch.rand(64, 64)}, "is a picture"),
+    "words without a mark": ({"cat": rows(1), "dog": rows(1)}, r"holds 2 tensors \(cat, dog\)"),
     "LoRA": (LORA, "is a LoRA without words"),
     "LoHa": ({"lora_te.hada_w1_a": torch.ones(2, 2), "lora_te.hada_w1_b": torch.ones(2, 2)}, "LoRA"),
     "PEFT": ({"base.to_q.lora_A.weight": torch.ones(2, 2)}, "LoRA"),
@@ -384,9 +416,15 @@ REFUSED_PICKLES: dict[str, tuple[Any, str]] = {
     "None": (None, "holds nothing"),
     "text": ("<cat>", "holds text"),
     "no states": ([], "holds a list"),
+    "two encoders without names": ([rows(1)[0], rows(1, 1280)[0]], "a list of 2 different things"),
+    "words of one key": ([a1111({"*": rows()}), a1111({"*": rows()}, name="b")], "a list of 2 different things"),
+    "word and name": (("<cat>", rows()), "holds a list and no word"),
+    "ComfyUI's conditioning": ([[rows(77)[None], {"pooled_output": rows(1)}]], "holds a list and no word"),
+    "deep inside": ({"a": {"b": {"c.weight": rows()}}, "d": {"x": rows(1)}}, "part of a network"),
+    "deep inside, of no kind": ({"a": {"b": {"c": rows()}}}, r"holds 1 tensor \(a\.b\.c\)"),
     "no params": ({"string_to_token": {"*": 265}, "string_to_param": {}}, "no vectors in its string_to_param"),
     "picture": (torch.rand(1, 64, 64, 3), "bare tensor of shape"),
-    "grey picture": (torch.rand(512, 768), "without a negative number"),
+    "grey picture": (torch.rand(512, 768), "bare tensor of shape"),
     "other width": (torch.randn(512, 512), "bare tensor of shape"),
     ".optim": ({"hash": "ab12", "optimizer_state_dict": {"state": {}, "param_groups": []}}, "state of an optimizer"),
     "hypernetwork": ({320: [{"linear.weight": rows()}], 768: [], "step": 9, "name": "x"}, "a hypernetwork"),
@@ -427,15 +465,23 @@ def test_names_and_texts_of_strangers_do_not_break_a_sentence(read: Read) -> Non
 
 
 def test_more_words_than_memory_is_held_for_are_refused(read: Read) -> None:
-    words = {f"<{number}>": rows(500, 4096) for number in range(5)}
-    with pytest.raises(ValueError, match="words of more than 8,388,608 numbers"):
+    words = {f"<{number}>": rows(500, 4096) for number in range(3)}
+    with pytest.raises(ValueError, match="words of more than 4,194,304 numbers"):
         read({key: rows.bfloat16() for key, rows in words.items()})
+
+
+def test_more_words_than_anybody_lists_are_refused(read: Read) -> None:
+    with pytest.raises(ValueError, match=r"holds 2,001 words, and at most 2,000 are read"):
+        read({f"<{number}>": torch.ones(1, 32) for number in range(2001)})
 
 
 def test_tensors_that_were_not_read_are_no_word() -> None:
     big = Container("safetensors", {"<cat>": rows(), "unet.lora_up.weight": torch.empty(4, 4, device="meta")})
     found = find_words(big)
     assert [word.name for word in found.words] == ["<cat>"]
+    outputs = {"emp_params": rows(), "emp_params_out": torch.empty(2, 768, device="meta")}
+    with pytest.raises(Refused, match=r"output vectors \(emp_params_out\)"):
+        find_words(Container("safetensors", outputs))
     with pytest.raises(Refused, match="LoRA"):
         find_words(Container("safetensors", {"unet.lora_up.weight": torch.empty(4, 4, device="meta")}))
 
@@ -467,10 +513,13 @@ _KEYS = st.sampled_from(
     ]
 ) | st.text(max_size=5)
 _TENSORS = st.builds(
-    lambda shape, dtype, value: torch.full(shape, value).to(dtype),
+    lambda shape, dtype, value, device: torch.full(shape, value).to(dtype).to(device),
     st.lists(st.sampled_from([0, 1, 2, 80, 768, 1280]), max_size=2) | st.just([1, 2, 3]),
-    st.sampled_from([torch.float32, torch.float16, torch.float8_e5m2, torch.int64, torch.bool]),
+    st.sampled_from(
+        [torch.float32, torch.float64, torch.float16, torch.float8_e5m2, torch.int64, torch.bool, torch.complex64]
+    ),
     st.sampled_from([0.0, 1.0, -1.0, float("nan"), float("inf")]),
+    st.sampled_from(["cpu", "cpu", "meta"]),  # of files too large to be read whole
 )
 _SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
 _CONTENTS = st.recursive(
@@ -480,7 +529,8 @@ _CONTENTS = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@pytest.mark.filterwarnings("error")  # which Python would print beside the sentence
+@settings(max_examples=400, deadline=None, derandomize=True)
 @given(content=_CONTENTS, encoders=st.sampled_from([None, SD1, SDXL]))
 def test_whatever_a_file_holds_is_words_or_one_sentence(content: Any, encoders: dict[int, str] | None) -> None:
     with pytest.MonkeyPatch.context() as patch:
@@ -544,3 +594,15 @@ class TestPair:
             read_embedding_file(tmp_path / "cat.safetensors", partner=tmp_path / "cat_2.safetensors")
         (tmp_path / "cat_2.safetensors").write_bytes(b"broken")
         assert list(vectors(read_embedding_file(tmp_path / "cat.safetensors"))) == ["clip_l"]
+
+    def test_a_link_beside_a_file_opens_no_file_elsewhere(self, tmp_path: Path) -> None:
+        elsewhere, here = tmp_path / "elsewhere", tmp_path / "here"
+        elsewhere.mkdir()
+        here.mkdir()
+        self.write(elsewhere, "cat.safetensors", "cat_2.safetensors")
+        (here / "cat.safetensors").write_bytes((elsewhere / "cat.safetensors").read_bytes())
+        (here / "cat_2.safetensors").symlink_to(elsewhere / "cat_2.safetensors")
+        assert list(vectors(read_embedding_file(here / "cat.safetensors"))) == ["clip_l"]
+        (here / "cat.safetensors").unlink()  # a cache, in which every file is a link to one folder
+        (here / "cat.safetensors").symlink_to(elsewhere / "cat.safetensors")
+        assert list(vectors(read_embedding_file(here / "cat.safetensors"))) == ["clip_l", "clip_g"]

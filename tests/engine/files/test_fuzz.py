@@ -43,6 +43,12 @@ _INSTRUCTIONS += [
     name("collections", "OrderedDict") + b")R",
     name("builtins", "set"),
     name("torch", "FloatStorage"),
+    name("torch", "device"),
+    name("numpy", "dtype"),
+    name("numpy.core.multiarray", "scalar"),
+    name("_codecs", "encode") + text("12345678") + text("latin1") + b"\x86R",
+    b"C\x0812345678",
+    text("f8"),
     name("torch", "float8_e5m2"),
     tensor(),
 ]

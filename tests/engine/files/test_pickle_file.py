@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from file_bytes import tensor, text, torch_legacy, torch_zip
@@ -99,6 +100,27 @@ def test_everything_else_becomes_plain(tmp_path: Path, new: bool) -> None:
         assert tensor_read.is_contiguous()
 
 
+@KINDS
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_numbers_of_numpy_beside_a_word(tmp_path: Path, new: bool, protocol: int) -> None:
+    """Training scripts keep a mean loss or a step as NumPy gave it, and the number format, and the device."""
+    kinds = (np.float64, np.float32, np.float16, np.int64, np.int32, np.int16, np.int8, np.uint64, np.uint8, np.bool_)
+    content = {"emb": ROWS, **{kind.__name__: kind(1) for kind in kinds}, "loss": np.float64(0.1)}
+    content |= {"device": torch.device("cuda:0"), "dtype": torch.float16, "on": torch.device("cpu")}
+    content["mask"] = torch.tensor([True, False])
+    read = through_a_file(tmp_path, content, new, protocol)
+    assert torch.equal(read["emb"], ROWS) and read["mask"].tolist() == [True, False]
+    assert [read[kind.__name__] for kind in kinds] == [1] * len(kinds)
+    assert (read["loss"], read["device"], read["on"], read["dtype"]) == (0.1, "cuda:0", "cpu", "torch.float16")
+
+
+@KINDS
+def test_rows_over_and_over(tmp_path: Path, new: bool) -> None:
+    read = through_a_file(tmp_path, {"a": ROWS[:1].expand(3, 8), "b": ROWS.flatten().unfold(0, 8, 4)}, new)
+    assert torch.equal(read["a"], ROWS[:1].repeat(3, 1))
+    assert torch.equal(read["b"], ROWS.flatten().unfold(0, 8, 4))
+
+
 def test_storages_of_a_gpu_are_read_on_a_cpu(tmp_path: Path) -> None:
     for new in (True, False):
         pickle = b"\x80\x02}" + text("emb") + tensor().replace(text("cpu"), text("cuda:0")) + b"s."
@@ -119,12 +141,15 @@ def test_of_a_table_only_the_row_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (torch.ones(1).expand(1000, 1000), "has a tensor of 1,000,000 numbers that are 1 over and over"),
+        (torch.ones(1).expand(10_000, 10_000), "holds more than 48 MiB of tensors"),
         (torch.zeros(49 << 18), "holds more than 48 MiB of tensors; is it a model"),
         (torch.nn.Linear(2, 2), "asks Python for torch.nn.modules.linear.Linear, which no embedding needs"),
         (torch.ones(2, dtype=torch.complex64), r"holds numbers of a kind that no embedding has \(torch.ComplexFloat"),
-        (torch.ones(2, dtype=torch.bool), r"holds numbers of a kind that no embedding has \(torch.BoolStorage\)"),
-        ({"a": b"bytes"}, "asks Python for _codecs.encode"),
+        ({"a": b"bytes"}, "holds a name of Python's"),
+        ({"a": b"bytes" * 20}, "holds bytes, which no embedding needs"),
+        ({"a": np.zeros((2, 8), np.float32)}, r"asks Python for numpy\._?core\.multiarray\._reconstruct"),
+        ({"a": np.array([None], object)[0:1].dtype}, "holds a number of a kind that no embedding has"),
+        ({"a": np.complex64(1)}, "holds a number of a kind that no embedding has"),
         ({"step": 1 << 64}, "has a whole number of more than 64 bits"),
         ({(1, 2): ROWS}, "has a dict whose keys are no text and no numbers"),
         (Path("x"), "asks Python for pathlib"),

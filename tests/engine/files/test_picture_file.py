@@ -120,11 +120,22 @@ def test_pictures_of_any_mode_and_size(tmp_path: Path, a1111_content: dict[str, 
     assert read(tmp_path, black).warnings == []
 
 
-def test_packed_text(tmp_path: Path, a1111_content: dict[str, Any], a1111_picture: bytes) -> None:
+@pytest.mark.parametrize("kind", ["tEXt", "zTXt", "iTXt", "iTXt, packed"])
+def test_every_kind_of_text(kind: str, tmp_path: Path, a1111_content: dict[str, Any], a1111_picture: bytes) -> None:
+    """A1111 writes tEXt; what saves a picture again may choose another, and break the lines of base64."""
     with Image.open(io.BytesIO(a1111_picture)) as picture:
         text = picture.info[KEYWORD.decode()].encode()
-    packed = png_bytes(chunk(b"zTXt", KEYWORD + b"\0\0" + zlib.compress(text)))
-    assert torch.equal(vectors(read(tmp_path, packed)), a1111_content["string_to_param"]["*"])
+    text = text[:76] + b"\r\n" + text[76:]
+    said = {
+        "tEXt": text,
+        "zTXt": b"\0" + zlib.compress(text),
+        "iTXt": b"\0\0en\0the\xc3\xa9\0" + text,
+        "iTXt, packed": b"\1\0\0\0" + zlib.compress(text),
+    }[kind]
+    assert torch.equal(
+        vectors(read(tmp_path, png_bytes(chunk(kind[:4].encode(), KEYWORD + b"\0" + said)))),
+        a1111_content["string_to_param"]["*"],
+    )
 
 
 def test_disagreement_is_told(tmp_path: Path, a1111_content: dict[str, Any], a1111_picture: bytes) -> None:

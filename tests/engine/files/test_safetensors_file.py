@@ -55,6 +55,12 @@ def test_every_number_format(tmp_path: Path, dtype: torch.dtype) -> None:
     assert all(same_bits(read.content[key], expected[key]) for key in expected)
 
 
+def test_metadata_of_null(tmp_path: Path) -> None:
+    (tmp_path / "word.safetensors").write_bytes(safetensors_bytes({"__metadata__": None, "a": entry([2])}, bytes(8)))
+    assert read_container(tmp_path / "word.safetensors").metadata == {}
+    assert list(load_file(tmp_path / "word.safetensors")) == ["a"]
+
+
 def test_order_and_shapes_are_kept(tmp_path: Path) -> None:
     """The header's order, not that of the data, and any spaces around the header."""
     text = json.dumps({"b": entry([2], 4), "scalar": entry([]), "a": entry([1, 1, 2], 12)}).encode() + b" " * 7

@@ -20,7 +20,7 @@ from ti_engine import TokenEmbedding, TrainConfig, TrainRecord
 from ti_engine.families import FAMILIES
 from ti_engine.files import atomic, load_embedding, save_embedding, training_metadata
 from ti_engine.files.atomic import write_all_atomically
-from ti_engine.files.metadata import description_metadata, merged_names
+from ti_engine.files.metadata import description_metadata, merged_names, shortened
 from ti_engine.files.thumbnail import SIDE, thumbnail
 
 
@@ -241,6 +241,28 @@ def test_a_name_too_long_or_taken_by_a_folder_is_said(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="because a folder has that name"):
         save_embedding(word(), tmp_path / "folder.safetensors", overwrite=True)
     assert [file.name for file in tmp_path.iterdir()] == ["folder.safetensors"]
+
+
+def test_a_word_out_of_a_lora_is_no_lora(tmp_path: Path) -> None:
+    """Its file tells nothing of the LoRA's pictures and folders, and shows no other title."""
+    lora = {
+        "ss_dataset_dirs": '{"10_my cat": 5}', "sshs_model_hash": "ab", "modelspec.author": "A",
+        "modelspec.architecture": "stable-diffusion-v1/lora", "modelspec.title": "My LoRA",
+    }  # fmt: skip
+    (file,) = save_embedding(word(placeholder="<cat>", metadata=lora), tmp_path / "cat.safetensors")
+    metadata = metadata_of(file)
+    assert not [key for key in metadata if key.startswith("ss")]
+    told = {key: metadata[f"modelspec.{key}"] for key in ("architecture", "title", "author")}
+    assert told == {"architecture": "stable-diffusion-v1/textual-inversion", "title": "<cat>", "author": "A"}
+
+
+def test_what_is_too_long_for_a_file_is_named_and_left_out(tmp_path: Path) -> None:
+    long = {"a": "x" * 500_000, "b": "\u732b" * 200_000, "c": "y" * 300_000, "modelspec.author": "A", **RECORD}
+    short, left_out = shortened(word(metadata=long))
+    assert left_out == ["b"]
+    assert short.metadata == {key: text for key, text in long.items() if key not in left_out}
+    save_embedding(short, tmp_path / "cat.safetensors")
+    assert shortened(word(metadata=dict(RECORD)))[1] == []
 
 
 def test_a_header_that_no_reader_would_take_is_refused(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import folder_paths
@@ -129,8 +131,9 @@ def test_the_list_has_every_file_and_no_previews(folder, tmp_path):
 
 
 def test_one_of_several_words(folder):
-    save_file({"bundle_emb.cat.emb_params": rows(1), "bundle_emb.dog.emb_params": rows(3)}, folder / "both.safetensors")
-    assert load("both.safetensors", "", "dog")[0].num_vectors == 3
+    words = {"bundle_emb.<cat>.emb_params": rows(1), "bundle_emb.<dog>.emb_params": rows(3)}
+    save_file(words, folder / "both.safetensors")
+    assert load("both.safetensors", "", "<dog>")[0].num_vectors == 3
     embedding, report = load("both.safetensors", "S*", " <cat> ")
     assert embedding.num_vectors == 1 and embedding.placeholder == "S*"
     assert "both.safetensors (safetensors: " in report and "clip_l: 1 vector of width 768" in report
@@ -165,7 +168,7 @@ def test_a_changed_file_is_read_again(clip, folder):
             1024,
             r"<big\.pt> does not fit this CLIP: it holds clip_h of width 1024 \(SD2\), .*clip_l of width 768 \(SD1\)",
         ),
-        (1280, r"clip_g of width 1280 \(Stable Cascade\), .*clip_l of width 768 \(SD1\)"),
+        (1280, r"clip_g of width 1280 \(Stable Cascade or SDXL's refiner\), .*clip_l of width 768 \(SD1\)"),
     ],
 )
 def test_a_word_of_another_family_is_one_sentence(clip, folder, width, sentence):
@@ -180,11 +183,107 @@ def test_a_broken_file_is_one_sentence(clip, folder):
         encode(clip.clip, "a <cat>")
 
 
-def test_half_of_a_word_is_said_to_be_unused(clip, folder):
+def test_half_of_a_word_is_no_word(clip, folder):
     save_file({"clip_l": rows(), "clip_g": rows(width=1280)}, folder / "xl.safetensors")
-    conditioning, report = encode(clip.clip, "a <xl>")
-    assert same(conditioning, core(clip.clip, "a embedding:xl"))
-    assert "its vectors for clip_g are not used: this CLIP has no such encoder" in report
+    sentence = (
+        r"holds clip_l of width 768 and clip_g of width 1280 \(SDXL\), the CLIP takes clip_l of width 768 \(SD1\)"
+    )
+    with pytest.raises(ValueError, match=sentence):
+        encode(clip.clip, "a <xl>")
+
+
+def encoders_of(clip, *keys, loaded):
+    """A CLIP that has `keys` and of these only `loaded` with their weights."""
+    tokenizers, networks = vars(clip.tokenizer), vars(clip.cond_stage_model)["_modules"]
+    parts = {key: SimpleNamespace() for key in ("tokenizer", "cond_stage_model")}
+    for key in keys:
+        tokenizer = copy.copy(tokenizers["clip_l"])
+        tokenizer.embedding_key, tokenizer.embedding_size = key, {"clip_l": 768, "clip_g": 1280, "t5xxl": 4096}[key]
+        setattr(parts["tokenizer"], key, tokenizer)
+        setattr(parts["cond_stage_model"], key, networks["clip_l"] if key in loaded else None)
+    return SimpleNamespace(**parts)
+
+
+def test_what_was_not_loaded_is_not_missed(clip):
+    """SD3 without T5 takes a word of SD3; SDXL's refiner one of SDXL; nobody one whose file names other encoders."""
+    make, fit = plugin("ti_engine").TokenEmbedding, plugin("nodes.host.words").vectors_for
+    xl = {"clip_l": rows(), "clip_g": rows(width=1280)}
+    sd3 = encoders_of(clip.clip, "clip_l", "clip_g", "t5xxl", loaded=("clip_l", "clip_g"))
+    assert set(fit(sd3, make({**xl, "t5xxl": rows(width=4096)}))) == {"clip_l", "clip_g"}
+    refiner = encoders_of(clip.clip, "clip_g", loaded=("clip_g",))
+    assert set(fit(refiner, make(xl))) == {"clip_g"}
+    with pytest.raises(ValueError, match=r"holds bert of width 1280 \(the first latent diffusion model\)"):
+        fit(refiner, make({"bert": rows(width=1280)}))
+    flux = encoders_of(clip.clip, "clip_l", "t5xxl", loaded=("clip_l", "t5xxl"))
+    assert set(fit(flux, make({"clip_l": rows(), "t5xxl": rows(width=4096)}))) == {"clip_l", "t5xxl"}
+    with pytest.raises(ValueError, match=r"llama of width 4096 \(HunyuanVideo\), the CLIP takes .* \(Flux\.1\)"):
+        fit(flux, make({"clip_l": rows(), "llama": rows(width=4096)}))
+
+
+def test_a_name_that_leads_out_is_not_looked_up(folder, tmp_path):
+    """Whoever sends a graph learns nothing of other files, not even whether they are there."""
+    save(tmp_path / "there.pt", rows())
+    told = set()
+    for name in ("there.pt", "not.pt"):
+        for way in (str(tmp_path / name), f"../{tmp_path.name}/{name}", f"pets/../../{name}", f"..\\{name}"):
+            with pytest.raises(ValueError) as caught:
+                load(way)
+            told.add(str(caught.value).replace(repr(way), ""))
+    assert told == {" leads out of the embeddings folders; copy the file itself into one of them."}
+
+
+def test_texts_of_a_file_stay_on_their_lines(folder):
+    save_file({"<cat>\nWarning: fine": rows()}, folder / "x.safetensors", {"note\n": "a\nWarning: b"})
+    report = load("x.safetensors")[1].split("\n")
+    assert sum(line.startswith("Warning: ") for line in report) == 1  # of the width
+    assert "'note\\n': 'a\\nWarning: b'" in report
+
+
+def test_letters_without_meaning_stay_what_they_are(clip, folder, word):
+    text = "a \ue000 and S* \ue001"
+    files = plugin("ti_engine.files")
+    files.save_embedding(word(1, 768), folder / "own.safetensors")
+    assert same(encode(clip.clip, text, word(1, 768))[0], core(clip.clip, text.replace("S*", "embedding:own")))
+
+
+def test_a_changed_other_half_is_noticed(folder):
+    node = plugin("nodes.embedding_file").LoadEmbedding
+    save_file({"<cat>": rows()}, folder / "learned_embeds.safetensors")
+    prints = [node.fingerprint_inputs("learned_embeds.safetensors")]
+    for seed in (0, 1):
+        save_file({"<cat>": rows(width=1280, seed=seed)}, folder / "learned_embeds_2.safetensors")
+        prints.append(node.fingerprint_inputs("learned_embeds.safetensors"))
+    assert len(set(prints)) == 3
+    assert set(load("learned_embeds.safetensors")[0].vectors) == {"clip_l", "clip_g"}
+
+
+def test_a_second_folder_with_the_same_name_is_told(clip, folder, tmp_path, monkeypatch):
+    extensions = folder_paths.folder_names_and_paths["embeddings"][1]
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, "embeddings", ([str(folder), str(tmp_path)], extensions))
+    save(folder / "cat.pt", rows(1))
+    save(tmp_path / "cat.pt", rows(2))
+    save(tmp_path / "dog.pt", rows(3))
+    embedding, report = load("cat.pt")
+    assert embedding.num_vectors == 1 and f"Warning: {tmp_path / 'cat.pt'} has the same name" in report
+    assert load("dog.pt")[0].num_vectors == 3 and "dog.pt" in plugin("nodes.host.folders").embedding_files()
+
+
+def test_nothing_is_saved_through_a_link_that_leads_out(folder, tmp_path, word):
+    (folder / "out").symlink_to(tmp_path)
+    save_node = plugin("nodes.embedding_file").SaveEmbedding
+    with pytest.raises(ValueError, match=r"'out/cat' leads out of the embeddings folders by a link"):
+        save_node.execute(word(), "out/cat")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_saves_at_the_same_moment_take_different_names(folder, word):
+    save_node = plugin("nodes.embedding_file").SaveEmbedding
+    with ThreadPoolExecutor(8) as pool:
+        saved = list(pool.map(lambda number: save_node.execute(word(number), "cat").args[1], range(1, 17)))
+    assert len(set(saved)) == 16
+    for number, name in enumerate(saved, 1):
+        assert load(f"{name.removeprefix('embedding:')}.safetensors")[0].num_vectors == number
+    assert len(list(folder.iterdir())) == 16
 
 
 def inspect(embedding, clip=None):

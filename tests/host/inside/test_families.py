@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 
+import folder_paths
 import pytest
 import torch
 from in_host import plugin
@@ -151,3 +152,23 @@ def test_a_saved_word_is_the_same_in_the_hosts_own_syntax(models, tmp_path):
     for name in ("pooled_output", "attention_mask"):
         both = more.get(name), theirs_more.get(name)
         assert all(part is None for part in both) or torch.equal(*both)
+
+
+def test_a_file_is_named_in_the_prompts_of_every_family(models, tmp_path, monkeypatch):
+    """As this project writes it, and for one encoder as diffusers does, where only the width tells the encoder."""
+    extensions = folder_paths.folder_names_and_paths["embeddings"][1]
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, "embeddings", ([str(tmp_path)], extensions))
+    engine, files = plugin("ti_engine"), plugin("ti_engine.files")
+    widths = {key: e.width for key, e in plugin("nodes.host.encoders").text_encoders(models.clip).items()}
+    word = engine.TokenEmbedding({key: torch.randn(2, width) * 0.1 for key, width in widths.items()})
+    files.save_embedding(word, tmp_path / "my word, v1.safetensors")
+    names = ["<my word, v1>", "<MY WORD, V1.safetensors>"]
+    if len(widths) == 1:
+        torch.save({"<x>": word.vectors[next(iter(widths))]}, tmp_path / "other.bin")
+        names.append("<other>")
+    encode = plugin("nodes.host.words").encode_prompt
+    with torch.inference_mode():
+        ((wanted, _),), _ = encode(models.clip, "a photo of (S*:1.2), red", [word])
+        for name in names:
+            ((named, _),), report = encode(models.clip, f"a photo of ({name}:1.2), red", [])
+            assert torch.equal(named, wanted) and ": 2 vectors at position" in report
