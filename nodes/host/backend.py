@@ -8,6 +8,7 @@ from typing import Any
 
 import comfy.model_management as memory
 import torch
+from comfy.utils import common_upscale
 from torch import Tensor
 
 from ...ti_engine import EncoderInfo, NoiseSchedule, TokenEmbedding
@@ -16,6 +17,7 @@ from .borrow import Loan
 from .caption_encoding import EncodedBatch, encode_captions
 from .denoiser import denoise
 from .family import noise_schedule, recognise
+from .inpainting import with_masks
 from .picture import sample_picture
 from .vocabulary import Vocabulary
 
@@ -36,6 +38,8 @@ class HostBackend:
         self._patcher, self._clip = _without_dynamic_loading(model), _clip_without_dynamic_loading(clip)
         self._vae = vae
         self._loan: Loan | None = None
+        self._latent_shape: tuple[int, ...] | None = None  # of one picture, once there was one
+        self.known_channels = self._family.known_channels
         base = self._patcher.model
         self._vocabularies = {key: Vocabulary(encoder) for key, encoder in self._family.encoders.items()}
         self.schedule: NoiseSchedule = noise_schedule(self._patcher.get_model_object("model_sampling"))
@@ -44,7 +48,11 @@ class HostBackend:
         dtype = base.manual_cast_dtype or base.get_dtype()
         self.loss_scale = FLOAT16_LOSS_SCALE if dtype == torch.float16 else 1.0
         precision = str(dtype).removeprefix("torch.")
-        facts = [self._family.name, " + ".join(self.encoders), self.schedule.prediction]
+        facts = [
+            self._family.name + (" for inpainting" if self.known_channels else ""),
+            " + ".join(self.encoders),
+            self.schedule.prediction,
+        ]
         self.description = f"{', '.join(facts)}, {precision} on {self.device}"
 
     def lent(self, batch_size: int, resolution: int) -> Loan:
@@ -63,7 +71,10 @@ class HostBackend:
             "sampler_pre_cfg_function",
             "sampler_post_cfg_function",
         }
-        return [f"The model carries {name}, which training does not call." for name in sorted(names & options.keys())]
+        carried = [
+            f"The model carries {name}, which training does not call." for name in sorted(names & options.keys())
+        ]
+        return [*self._family.warnings, *carried]
 
     def word_vectors(self, words: str) -> dict[str, Tensor]:
         return {key: vocabulary.vectors(words) for key, vocabulary in self._vocabularies.items()}
@@ -73,11 +84,24 @@ class HostBackend:
 
     @torch.no_grad()
     def encode_pictures(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        base = self._patcher.model
         with self._originals_back():
-            # One at a time: some autoencoders take a batch for the frames of a film.
-            raw = [self._vae.encode(p[None].movedim(1, -1)) for p in pictures]
-        mean = self._patcher.model.process_latent_in(torch.cat(raw).float().cpu())
+            raw = self._encode(pictures)
+            mean = base.process_latent_in(raw)
+            self._latent_shape = tuple(mean.shape[1:])
+            if self.known_channels:
+                mean = with_masks(base, pictures, mean, self._encode)
         return mean, torch.zeros_like(mean)  # the host gives the mode of the posterior and not its width
+
+    def _encode(self, pictures: Tensor) -> Tensor:
+        """The autoencoder's latents [N, C, h, w] ([N, C, 1, h, w] for films) of [N, 3, H, W], not yet scaled."""
+        side = self._family.facts.side
+        if side is not None:  # as the host's own node for this family does
+            size = pictures.shape[-1] // side * self._vae.downscale_ratio
+            pictures = common_upscale(pictures, size, size, "bicubic", "center")
+        # One at a time: some autoencoders take a batch for the frames of a film.
+        raw = torch.cat([self._vae.encode(p[None].movedim(1, -1)) for p in pictures]).float().cpu()
+        return raw.unsqueeze(2) if self._family.film and raw.ndim == 4 else raw
 
     def encode(
         self, captions: Sequence[str], placeholder: str, vectors: Mapping[str, Tensor], differentiable: bool
@@ -87,14 +111,18 @@ class HostBackend:
 
     def denoise(self, noisy: Tensor, sigma: Tensor, cond: Any) -> Tensor:
         memory.throw_exception_if_processing_interrupted()
-        return denoise(self._patcher, noisy, sigma, cond, self._family.adds_in_place)
+        return denoise(self._patcher, noisy, sigma, cond, self._family)
 
     def sample(
         self, prompt: str, embedding: TokenEmbedding | None, seed: int, resolution: int, steps: int = 20
     ) -> Tensor:
+        shape = self._latent_shape
+        if shape is None:
+            frames = [1] if self._family.film else []
+            shape = (self._family.latent_channels, *frames, resolution // 8, resolution // 8)
         with self._originals_back():
             return sample_picture(
-                self._patcher, self._clip, self._vae, prompt, embedding, seed, resolution, steps, self._family.guidance
+                self._patcher, self._clip, self._vae, prompt, embedding, seed, shape, steps, self._family.guidance
             )
 
     def _originals_back(self) -> AbstractContextManager[None]:
