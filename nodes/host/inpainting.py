@@ -43,12 +43,12 @@ def with_masks(base: Any, pictures: Tensor, latents: Tensor, encode: Callable[[T
 
 
 def random_masks(count: int, height: int, width: int, generator: torch.Generator) -> Tensor:
-    """Masks [count, 1, height, width], 1 where the picture is hidden: 1 to 3 boxes or strokes each."""
+    """Masks [count, 1, height, width], 1 where the picture is hidden: 1 to 5 boxes or strokes each."""
     across = (torch.arange(width) + 0.5) / width
     down = ((torch.arange(height) + 0.5) / height)[:, None]
     masks = torch.zeros(count, 1, height, width)
     for mask in masks:
-        for _ in range(int(torch.randint(1, 4, (), generator=generator))):
+        for _ in range(int(torch.randint(1, 6, (), generator=generator))):
             box, *draws = torch.rand(7, generator=generator).tolist()
             shape = _box(across, down, draws) if box < 0.5 else _stroke(across, down, draws)
             mask[0][shape] = 1
@@ -56,7 +56,7 @@ def random_masks(count: int, height: int, width: int, generator: torch.Generator
 
 
 def _box(across: Tensor, down: Tensor, draws: list[float]) -> Tensor:
-    wide, high = (0.1 + 0.5 * part for part in draws[:2])
+    wide, high = (0.1 + 0.6 * part for part in draws[:2])
     left, top = draws[2] * (1 - wide), draws[3] * (1 - high)
     return (across >= left) & (across < left + wide) & (down >= top) & (down < top + high)
 

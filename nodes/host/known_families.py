@@ -66,7 +66,7 @@ PROVEN: Mapping[str, Facts] = {
     "ErnieImage": Facts(("mistral3_24b", "ministral3_3b"), guidance=4.0),
 }
 
-_EDITS = "it changes a given picture as told; train the word on the family's text-to-image model, whose text it shares"
+_EDITS = "it edits a given picture as told; train the word on the family's text-to-image model, whose text it shares"
 _FILM = "it makes a film from a given picture or film; train the word on the family's text-to-video model"
 _SOUND = "it makes sound, and there is nothing in pictures that it could learn"
 _SHAPE = "it makes shapes from a picture and reads no text"

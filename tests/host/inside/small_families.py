@@ -95,11 +95,11 @@ def _fill(module: nn.Module) -> None:
             nn.init.normal_(parameter, mean=1, std=0.05)
 
 
-def _sd1(**more: Any) -> Any:
-    return _unet(families.SD15, WIDTH_L, **more), small_clip(sd1_clip.SD1Tokenizer, sd1_clip.SD1ClipModel)
+def sd1(family: Any = families.SD15, **more: Any) -> Any:
+    return _unet(family, WIDTH_L, **more), small_clip(sd1_clip.SD1Tokenizer, sd1_clip.SD1ClipModel)
 
 
-def _sd2(family: Any = families.SD20, **more: Any) -> Any:
+def sd2(family: Any = families.SD20, **more: Any) -> Any:
     return _unet(family, WIDTH_L, **more), small_clip(sd2_clip.SD2Tokenizer, sd2_clip.SD2ClipModel)
 
 
@@ -115,7 +115,7 @@ def _edm(self: Any, *_: Any) -> ModelType:
 def _unclip() -> Any:
     noise = {"timesteps": 1000, "beta_schedule": "squaredcos_cap_v2"}
     settings = {"noise_schedule_config": noise, "timestep_dim": 16}
-    return _sd2(families.SD21UnclipL, adm=32, noise_aug_config=settings, model_type=_v)
+    return sd2(families.SD21UnclipL, adm=32, noise_aug_config=settings, model_type=_v)
 
 
 def _sdxl(**more: Any) -> Any:
@@ -158,7 +158,7 @@ def _sd3(t5: bool = False, **more: Any) -> Any:
     return config, clip
 
 
-def _flux(family: Any = families.Flux, guidance: bool = True, inputs: int = 16) -> Any:
+def flux_1(family: Any = families.Flux, guidance: bool = True, inputs: int = 16) -> Any:
     newer = {"txt_ids_dims": []} if "txt_ids_dims" in {f.name for f in fields(FluxParams)} else {}
     config = family(
         dict(
@@ -171,11 +171,11 @@ def _flux(family: Any = families.Flux, guidance: bool = True, inputs: int = 16) 
 
 
 SMALL: dict[str, Callable[[], Any]] = {
-    "SD1": _sd1,
-    "SD1 inpainting": lambda: _sd1(inputs=9),
-    "SD2": _sd2,
-    "SD2 v": lambda: _sd2(model_type=_v),
-    "SD2 inpainting": lambda: _sd2(inputs=9),
+    "SD1": sd1,
+    "SD1 inpainting": lambda: sd1(inputs=9),
+    "SD2": sd2,
+    "SD2 v": lambda: sd2(model_type=_v),
+    "SD2 inpainting": lambda: sd2(inputs=9),
     "SD2.1 unCLIP": _unclip,
     "SDXL": _sdxl,
     "SDXL v, zero SNR": lambda: _sdxl(model_type=_v, sampling_settings={"zsnr": True}),
@@ -184,8 +184,8 @@ SMALL: dict[str, Callable[[], Any]] = {
     "SDXL refiner": _refiner,
     "SD3": _sd3,
     "SD3.5 with T5": lambda: _sd3(t5=True, qk_norm="rms", x_block_self_attn_layers=[0]),
-    "Flux dev": _flux,
-    "Flux schnell": lambda: _flux(families.FluxSchnell, guidance=False),
-    "Flux Fill": lambda: _flux(families.FluxInpaint, inputs=96),
+    "Flux dev": flux_1,
+    "Flux schnell": lambda: flux_1(families.FluxSchnell, guidance=False),
+    "Flux Fill": lambda: flux_1(families.FluxInpaint, inputs=96),
     **TRANSFORMERS,
 }

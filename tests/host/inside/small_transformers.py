@@ -193,11 +193,11 @@ def _hunyuan_image() -> Any:
     return _hunyuan_video(families.HunyuanImage21, te.HunyuanImageTokenizer, te.te(byt5=False), **more)
 
 
-def _wan(family: Any = families.WAN21_T2V, channels: int = 16) -> Any:
+def wan(family: Any = families.WAN21_T2V, channels: int = 16, more_inputs: int = 0) -> Any:
     config = family(
         dict(
             image_model="wan2.1", model_type="t2v", dim=32, ffn_dim=48, freq_dim=32, text_dim=WIDTH_T5, num_heads=2,
-            num_layers=1, in_dim=channels, out_dim=channels,
+            num_layers=1, in_dim=channels + more_inputs, out_dim=channels,
         )
     )  # fmt: skip
     te = text_encoders.wan
@@ -314,8 +314,8 @@ TRANSFORMERS: dict[str, Callable[[], Any]] = {
     "HunyuanImage 2.1": _hunyuan_image,
     "HunyuanVideo": _hunyuan_video_1,
     "HunyuanVideo 1.5": _hunyuan_video_15,
-    "Wan 2.1": _wan,
-    "Wan 2.2 5B": lambda: _wan(families.WAN22_T2V, 48),
+    "Wan 2.1": wan,
+    "Wan 2.2 5B": lambda: wan(families.WAN22_T2V, 48),
     "LTX-Video": _ltxv,
     "Mochi": _mochi,
     "Cosmos": _cosmos,
