@@ -64,6 +64,14 @@ PROVEN: Mapping[str, Facts] = {
     "Kandinsky5": Facts(("qwen25_7b", "clip_l"), guidance=5.0, told_nothing=True),
     "Kandinsky5Image": Facts(("qwen25_7b", "clip_l"), guidance=3.5),
     "ErnieImage": Facts(("mistral3_24b", "ministral3_3b"), guidance=4.0),
+    "ChromaRadiance": Facts(("t5xxl",), adds_in_place=True, guidance=4.0, told_guidance=None),
+    "ZImagePixelSpace": Facts(("qwen3_4b",), guidance=4.0),
+    "PixelDiTT2I": Facts(("gemma2_2b",), adds_in_place=True, guidance=4.0),
+    "Krea2": Facts(("qwen3vl_4b",), adds_in_place=True, guidance=4.0),
+    "Boogu": Facts(("qwen3vl_8b",), adds_in_place=True, guidance=4.0),
+    "MageFlow": Facts(("qwen3vl_4b",), guidance=4.0),
+    "Ideogram4": Facts(("qwen3vl_8b",), guidance=4.0),
+    "JoyImage": Facts(("qwen3vl_8b",), guidance=4.0),
 }
 
 _EDITS = "it edits a given picture as told; train the word on the family's text-to-image model, whose text it shares"

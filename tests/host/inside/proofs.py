@@ -21,18 +21,19 @@ def record(family: str, **facts: Any) -> None:
     if path is None:
         return
     file = Path(path)
-    found = json.loads(file.read_text()) if file.exists() else {"host": _host_version(), "all": _all_families()}
+    found = json.loads(file.read_text()) if file.exists() else _host()
     found.setdefault("families", {}).setdefault(family, {}).update(facts)
     file.write_text(json.dumps(found, indent=1))
 
 
-def _host_version() -> str:
+def _host() -> dict[str, Any]:
     import comfyui_version
 
-    return comfyui_version.__version__
+    masks = plugin("nodes.host.inpainting").MASKS
+    return {"host": comfyui_version.__version__, "all": all_families(), "masks": masks}
 
 
-def _all_families() -> dict[str, str | None]:
+def all_families() -> dict[str, str | None]:
     """Every name in the host's list of models -> why it is refused; None where it is not."""
     refused = plugin("nodes.host.known_families").REFUSED
     return {family.__name__: refused.get(_model_class(family)) for family in comfy.supported_models.models}

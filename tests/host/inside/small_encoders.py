@@ -18,6 +18,7 @@ from unittest.mock import patch
 
 import comfy.sd
 import torch
+from comfy import text_encoders
 from comfy.sd1_clip import SDClipModel, SDTokenizer
 from comfy.supported_models_base import ClipTarget
 from comfy.text_encoders import flux, hunyuan_video, llama
@@ -103,6 +104,11 @@ def _small(vocabulary: int | None, t5_width: int) -> Iterator[None]:
         stack.enter_context(patch.object(SDClipModel, "__init__", init))
         # Eyes, which words do not need and which cannot be made small.
         stack.enter_context(patch.object(llama.qwen_vl, "Qwen2VLVisionTransformer", lambda **_: torch.nn.Identity()))
+        qwen3 = getattr(text_encoders, "qwen3vl", None)
+        if qwen3 is not None:
+            small = {name: _narrow_llama(config, vocabulary) for name, config in qwen3.QWEN3VL_CONFIGS.items()}
+            stack.enter_context(patch.object(qwen3, "QWEN3VL_CONFIGS", small))
+            stack.enter_context(patch.object(qwen3, "Qwen3VLVisionModel", lambda *_, **__: torch.nn.Identity()))
         if not (Path(hunyuan_video.__file__).with_name("llama_tokenizer") / "tokenizer.json").is_file():
             stack.enter_context(patch.object(hunyuan_video, "LlamaTokenizerFast", _Llama3Tokenizer))
         if hasattr(flux, "load_mistral_tokenizer") and not hasattr(flux, "from_tekken_json"):
@@ -149,10 +155,18 @@ class _Letters:
 
 
 def _narrow_config(
-    vocabulary: int | None, t5_width: int, textmodel_json_config: Any = None, model_class: Any = None, **_: Any
+    vocabulary: int | None,
+    t5_width: int,
+    textmodel_json_config: Any = None,
+    model_class: Any = None,
+    layer: Any = None,
+    **_: Any,
 ) -> Any:
-    if model_class is not None and model_class.__module__.endswith("llama"):
-        return textmodel_json_config
+    if model_class is not None and issubclass(model_class, llama.BaseLlama):
+        layers = {"num_hidden_layers": 1 + len(layer)} if isinstance(layer, list) else {}
+        return {**(textmodel_json_config or {}), **layers}
+    if model_class is not None and model_class.__module__.endswith("jina_clip_2"):
+        return {**_BERT, "vocab_size": vocabulary}
     path = textmodel_json_config or Path(comfy.sd1_clip.__file__).with_name("sd1_clip_config.json")
     config = dict(path) if isinstance(path, dict) else json.loads(Path(path).read_text())
     kind = "CLIP" if model_class is None else model_class.__name__
@@ -169,11 +183,11 @@ def _narrow_llama(config: Any, vocabulary: int | None) -> Any:
     """Some of a configuration's numbers are fields, others belong to its class."""
     own: dict[str, Any] = {"head_dim": _HEAD}
     if getattr(config, "rope_dims", None) is not None:
-        own["rope_dims"] = [2, 3, 3]
+        own["rope_dims"] = [4, 2, 2] if getattr(config, "interleaved_mrope", False) else [2, 3, 3]
     small = type(config.__name__, (config,), own)
 
     def make(**given: Any) -> Any:
-        fields = {**given, **_LLAMA} | ({} if vocabulary is None else {"vocab_size": vocabulary})
+        fields = {**_LLAMA, **given} | ({} if vocabulary is None else {"vocab_size": vocabulary})
         return small(**fields)
 
     return make

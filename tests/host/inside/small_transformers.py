@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
+from unittest.mock import patch
 
 import comfy.supported_models as families
 import torch
@@ -118,16 +119,17 @@ def _hidream() -> Any:
     return config, small_clip(text_encoders.hidream.HiDreamTokenizer, text_encoders.hidream.hidream_clip())
 
 
-def _lumina(tokenizer: Any, encoder: Any, dim: int = 32, family: Any = None, **more: Any) -> Any:
+def _lumina(
+    tokenizer: Any, encoder: Any, dim: int = 32, family: Any = None, image: str = "lumina2", **more: Any
+) -> Any:
     data = {"spiece_model": _spiece()} if "lumina2" in tokenizer.__module__ else {}
     clip = small_clip(tokenizer, encoder, 600 if data else None, **data)
-    config = (family or families.Lumina2)(
-        dict(
-            image_model="lumina2", patch_size=2, in_channels=16, dim=dim, n_layers=1, n_refiner_layers=1,
-            n_heads=dim // 16, n_kv_heads=dim // 16, multiple_of=16, ffn_dim_multiplier=1.0, qk_norm=True,
-            cap_feat_dim=WIDTH_LLM, axes_dims=[4, 6, 6], axes_lens=[300, 512, 512], **more,
-        )
+    plain = dict(
+        image_model=image, patch_size=2, in_channels=16, dim=dim, n_layers=1, n_refiner_layers=1, n_heads=dim // 16,
+        n_kv_heads=dim // 16, multiple_of=16, ffn_dim_multiplier=1.0, qk_norm=True, cap_feat_dim=WIDTH_LLM,
+        axes_dims=[4, 6, 6], axes_lens=[300, 512, 512],
     )  # fmt: skip
+    config = (family or families.Lumina2)({**plain, **more})
     return config, clip
 
 
@@ -288,6 +290,112 @@ def _ernie() -> Any:
     return config, small_clip(te.ErnieTokenizer, te.te(), tekken_model=tekken_model())
 
 
+def _radiance() -> Any:
+    clip = small_clip(text_encoders.pixart_t5.PixArtTokenizer, text_encoders.pixart_t5.PixArtT5XXL)
+    more = dict(
+        image_model="chroma_radiance", in_channels=3, out_channels=3, context_in_dim=WIDTH_T5, patch_size=4, in_dim=64,
+        out_dim=32, hidden_dim=32, n_layers=1, nerf_hidden_size=16, nerf_mlp_ratio=2, nerf_depth=1, nerf_max_freqs=2,
+        nerf_tile_size=0, nerf_final_head_type="conv", nerf_embedder_dtype=torch.float32, use_x0=False,
+        use_sequential_txt_ids=False, txt_ids_dims=[],
+    )  # fmt: skip
+    from comfy.ldm.chroma_radiance.model import ChromaRadianceParams
+
+    config, clip = _flux_like(families.ChromaRadiance, clip, **more)
+    known = {f.name for f in fields(ChromaRadianceParams)} | {"image_model"}
+    config.unet_config = {name: value for name, value in config.unet_config.items() if name in known}
+    return config, clip
+
+
+def _z_image_pixels() -> Any:
+    more = dict(z_image_modulation=True, time_scale=1000.0, rope_theta=256.0, pad_tokens_multiple=32)
+    more |= dict(patch_size=4, in_channels=3, decoder_hidden_size=32, decoder_num_res_blocks=1, decoder_max_freqs=2)
+    z = text_encoders.z_image
+    return _lumina(z.ZImageTokenizer, z.te(), dim=256, family=families.ZImagePixelSpace, image="zimage_pixel", **more)
+
+
+def _newbie() -> Any:
+    te = text_encoders.newbie
+    pieces = {"gemma_spiece_model": _spiece(), "jina_spiece_model": _spiece()}
+    config, _ = _lumina(text_encoders.lumina2.LuminaTokenizer, text_encoders.lumina2.te(), clip_text_dim=32)
+    with patch.object(text_encoders.jina_clip_2, "XLMRobertaConfig", _narrow_jina()):
+        return config, small_clip(te.NewBieTokenizer, te.te(), 600, **pieces)
+
+
+def _narrow_jina() -> Any:
+    config = text_encoders.jina_clip_2.XLMRobertaConfig
+    small = dict(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=48, vocab_size=600)
+    return lambda **_: config(**small)
+
+
+def _pixel_dit() -> Any:
+    te = text_encoders.pixeldit
+    config = families.PixelDiTT2I(
+        dict(
+            image_model="pixeldit_t2i", num_groups=2, hidden_size=32, pixel_hidden_size=8, pixel_attn_hidden_size=32,
+            pixel_num_groups=2, patch_depth=1, pixel_depth=1, patch_size=4, txt_embed_dim=WIDTH_LLM,
+        )
+    )  # fmt: skip
+    return config, small_clip(te.PixelDiTGemma2Tokenizer, te.PixelDiTGemma2TE, 600, spiece_model=_spiece())
+
+
+def _krea2() -> Any:
+    te = text_encoders.krea2
+    config = families.Krea2(
+        dict(
+            image_model="krea2", features=256, tdim=32, txtdim=WIDTH_LLM, heads=2, kvheads=1, multiplier=2, layers=1,
+            channels=16, txtlayers=12, txtheads=2, txtkvheads=2,
+        )
+    )  # fmt: skip
+    return config, small_clip(te.Krea2Tokenizer, te.te())
+
+
+def _boogu() -> Any:
+    te = text_encoders.boogu
+    config = families.Boogu(
+        dict(
+            image_model="boogu", hidden_size=32, num_layers=1, num_double_stream_layers=1, num_refiner_layers=1,
+            num_attention_heads=2, num_kv_heads=1, multiple_of=16, axes_dim_rope=(4, 6, 6),
+            instruction_feat_dim=WIDTH_LLM,
+        )
+    )  # fmt: skip
+    return config, small_clip(te.BooguTokenizer, te.te())
+
+
+def _mage_flow() -> Any:
+    te = text_encoders.mage_flow
+    config = families.MageFlow(
+        dict(
+            image_model="mage_flow", num_layers=1, attention_head_dim=16, num_attention_heads=2,
+            joint_attention_dim=WIDTH_LLM, axes_dims_rope=(4, 6, 6),
+        )
+    )  # fmt: skip
+    return config, small_clip(te.MageFlowTokenizer, te.te())
+
+
+def _ideogram() -> Any:
+    te = text_encoders.ideogram4
+    small = type("Ideogram4", (families.Ideogram4,), {"unet_extra_config": {}})
+    config = small(
+        dict(
+            image_model="ideogram4", num_layers=1, num_attention_heads=2, attention_head_dim=16, intermediate_size=48,
+            adaln_dim=16, llm_features_dim=13 * WIDTH_LLM, mrope_section=(4, 2, 2),
+        )
+    )  # fmt: skip
+    return config, small_clip(te.Ideogram4Tokenizer, te.te())
+
+
+def _joy() -> Any:
+    te = text_encoders.joyimage
+    small = type("JoyImage", (families.JoyImage,), {"unet_extra_config": {}})
+    config = small(
+        dict(
+            image_model="joyimage", hidden_size=32, num_attention_heads=2, text_dim=WIDTH_LLM, num_layers=1,
+            patch_size=[1, 2, 2], rope_dim_list=[4, 6, 6], mlp_width_ratio=2.0,
+        )
+    )  # fmt: skip
+    return config, small_clip(te.JoyImageTokenizer, te.te())
+
+
 def _spiece() -> torch.Tensor:
     return torch.frombuffer(bytearray(spiece_model()), dtype=torch.uint8)
 
@@ -324,4 +432,13 @@ TRANSFORMERS: dict[str, Callable[[], Any]] = {
     "Kandinsky 5 Image": lambda: _kandinsky(families.Kandinsky5Image, "Kandinsky5TokenizerImage", 64),
     "Kandinsky 5": lambda: _kandinsky(families.Kandinsky5, "Kandinsky5Tokenizer", 132),
     "Ernie Image": _ernie,
+    "Chroma Radiance": _radiance,
+    "Z-Image (pixels)": _z_image_pixels,
+    "NewBie": _newbie,
+    "PixelDiT": _pixel_dit,
+    "Krea 2": _krea2,
+    "Boogu Image": _boogu,
+    "Mage-Flow": _mage_flow,
+    "Ideogram 4": _ideogram,
+    "JoyImage": _joy,
 }
