@@ -89,6 +89,11 @@ class HostBackend:
             raw = self._encode(pictures)
             mean = base.process_latent_in(raw)
             self._latent_shape = tuple(mean.shape[1:])
+            if min(mean.shape[-2:]) < (least := self._family.facts.least_side):
+                raise ValueError(
+                    f"{self._family.name} needs larger pictures: {least} latents along a side, not {mean.shape[-1]}. "
+                    f"Raise resolution to {-(-pictures.shape[-1] * least // mean.shape[-1] // 8) * 8} or more."
+                )
             if self.known_channels:
                 mean = with_masks(base, pictures, mean, self._encode)
         return mean, torch.zeros_like(mean)  # the host gives the mode of the posterior and not its width

@@ -78,7 +78,15 @@ def _apply(patcher: Any, noisy: Tensor, sigma: Tensor, inputs: Mapping[str, Any]
     }
 
     def run(given: Mapping[str, Any]) -> Tensor:
-        return patcher.model.apply_model(noisy, sigma, transformer_options=options, **given)
+        try:
+            return patcher.model.apply_model(noisy, sigma, transformer_options=options, **given)
+        except RuntimeError as error:
+            if "shapes cannot be multiplied" not in str(error):
+                raise
+            raise ValueError(
+                f"MODEL and CLIP do not belong together: {type(patcher.model.model_config).__name__} cannot read text "
+                f"of this CLIP's width ({error}). Connect both as the model's own instructions say."
+            ) from error
 
     learned = [n for n, value in inputs.items() if isinstance(value, Tensor) and value.requires_grad]
     if not adds_in_place or not learned:

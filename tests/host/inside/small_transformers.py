@@ -189,21 +189,22 @@ def _hunyuan_video_15() -> Any:
     return _hunyuan_video(families.HunyuanVideo15, tokenizer, te.te(byt5=False), **more)
 
 
-def _hunyuan_image() -> Any:
+def hunyuan_image(**wide: Any) -> Any:
     te = text_encoders.hunyuan_image
-    more = dict(in_channels=64, out_channels=64, patch_size=[1, 1], axes_dim=[8, 8])
-    return _hunyuan_video(families.HunyuanImage21, te.HunyuanImageTokenizer, te.te(byt5=False), **more)
+    more = dict(in_channels=64, out_channels=64, patch_size=[1, 1], axes_dim=[8, 8]) | wide
+    return _hunyuan_video(families.HunyuanImage21, te.HunyuanImageTokenizer, te.te(byt5=True), **more)
 
 
-def wan(family: Any = families.WAN21_T2V, channels: int = 16, more_inputs: int = 0) -> Any:
-    config = family(
-        dict(
-            image_model="wan2.1", model_type="t2v", dim=32, ffn_dim=48, freq_dim=32, text_dim=WIDTH_T5, num_heads=2,
-            num_layers=1, in_dim=channels + more_inputs, out_dim=channels,
-        )
+def wan(
+    family: Any = families.WAN21_T2V, channels: int = 16, more_inputs: int = 0, text_width: int = WIDTH_T5, **more: Any
+) -> Any:
+    plain = dict(
+        image_model="wan2.1", model_type="t2v", dim=32, ffn_dim=48, freq_dim=32, text_dim=text_width, num_heads=2,
+        num_layers=1, in_dim=channels + more_inputs, out_dim=channels,
     )  # fmt: skip
     te = text_encoders.wan
-    return config, small_clip(te.WanT5Tokenizer, te.WanT5Model, 600, spiece_model=_spiece())
+    clip = small_clip(te.WanT5Tokenizer, te.WanT5Model, 600, t5_width=text_width, spiece_model=_spiece())
+    return family({**plain, **more}), clip
 
 
 def _ltxv() -> Any:
@@ -419,7 +420,7 @@ TRANSFORMERS: dict[str, Callable[[], Any]] = {
     "Z-Image": _z_image,
     "Qwen-Image": _qwen_image,
     "OmniGen 2": _omnigen2,
-    "HunyuanImage 2.1": _hunyuan_image,
+    "HunyuanImage 2.1": hunyuan_image,
     "HunyuanVideo": _hunyuan_video_1,
     "HunyuanVideo 1.5": _hunyuan_video_15,
     "Wan 2.1": wan,
