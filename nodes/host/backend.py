@@ -38,7 +38,7 @@ class HostBackend:
         self._patcher, self._clip = _without_dynamic_loading(model), _clip_without_dynamic_loading(clip)
         self._vae = vae
         self._loan: Loan | None = None
-        self._latent_shape: tuple[int, ...] | None = None  # of one picture, once there was one
+        self._shape: tuple[int, ...] | None = None  # of one picture's latents, once there was one
         self.known_channels = self._family.known_channels
         base = self._patcher.model
         self._vocabularies = {key: Vocabulary(encoder) for key, encoder in self._family.encoders.items()}
@@ -57,10 +57,15 @@ class HostBackend:
 
     def lent(self, batch_size: int, resolution: int) -> Loan:
         """The context in which training runs: models on their devices, weights usable by autograd."""
-        shape = [batch_size, self._family.latent_channels, resolution // 8, resolution // 8]
-        need = self._patcher.model.memory_required(shape) * _ACTIVATIONS
+        need = self._patcher.model.memory_required(self._latent_shape(batch_size, resolution)) * _ACTIVATIONS
         self._loan = Loan([self._patcher, self._clip.patcher], need)
         return self._loan
+
+    def _latent_shape(self, samples: int, resolution: int) -> list[int]:
+        """Of what `denoise` is given for `samples` pictures of that side."""
+        frames = [1] if self._family.film else []
+        channels, *rest = self._shape or (self._family.latent_channels, *frames, resolution // 8, resolution // 8)
+        return [samples, channels + self.known_channels, *rest]
 
     def ignored(self) -> list[str]:
         """What is attached to the model and takes part in sampling but not in training, as sentences."""
@@ -88,7 +93,7 @@ class HostBackend:
         with self._originals_back():
             raw = self._encode(pictures)
             mean = base.process_latent_in(raw)
-            self._latent_shape = tuple(mean.shape[1:])
+            self._shape = tuple(mean.shape[1:])
             if min(mean.shape[-2:]) < (least := self._family.facts.least_side):
                 raise ValueError(
                     f"{self._family.name} needs larger pictures: {least} latents along a side, not {mean.shape[-1]}. "
@@ -116,15 +121,13 @@ class HostBackend:
 
     def denoise(self, noisy: Tensor, sigma: Tensor, cond: Any) -> Tensor:
         memory.throw_exception_if_processing_interrupted()
-        return denoise(self._patcher, noisy, sigma, cond, self._family)
+        return denoise(self._patcher, noisy, sigma, cond, self._family, self._family.adds_in_place)
 
     def sample(
         self, prompt: str, embedding: TokenEmbedding | None, seed: int, resolution: int, steps: int = 20
     ) -> Tensor:
-        shape = self._latent_shape
-        if shape is None:
-            frames = [1] if self._family.film else []
-            shape = (self._family.latent_channels, *frames, resolution // 8, resolution // 8)
+        shape = self._latent_shape(1, resolution)[1:]
+        shape[0] -= self.known_channels
         with self._originals_back():
             return sample_picture(
                 self._patcher, self._clip, self._vae, prompt, embedding, seed, shape, steps, self._family.guidance
