@@ -124,5 +124,5 @@ REFUSED: Mapping[str, str] = {
     "WAN21_SCAIL": _FILM,
     "WAN21_SCAIL2": _FILM,
     "WAN22_WanDancer": _FILM,
-    "CogVideoX": "it makes films, and the host's noise for it does not agree with what its model is told",
+    "CogVideoX": "it makes films, from noise that is scaled in a way that training does not know",
 }
