@@ -8,6 +8,7 @@ from typing import Any
 
 import comfy.model_management as memory
 import torch
+from comfy.utils import common_upscale
 from torch import Tensor
 
 from ...ti_engine import EncoderInfo, NoiseSchedule, TokenEmbedding
@@ -16,6 +17,7 @@ from .borrow import Loan
 from .caption_encoding import EncodedBatch, encode_captions
 from .denoiser import denoise
 from .family import noise_schedule, recognise
+from .inpainting import with_masks
 from .picture import sample_picture
 from .vocabulary import Vocabulary
 
@@ -36,6 +38,8 @@ class HostBackend:
         self._patcher, self._clip = _without_dynamic_loading(model), _clip_without_dynamic_loading(clip)
         self._vae = vae
         self._loan: Loan | None = None
+        self._shape: tuple[int, ...] | None = None  # of one picture's latents, once there was one
+        self.known_channels = self._family.known_channels
         base = self._patcher.model
         self._vocabularies = {key: Vocabulary(encoder) for key, encoder in self._family.encoders.items()}
         self.schedule: NoiseSchedule = noise_schedule(self._patcher.get_model_object("model_sampling"))
@@ -44,15 +48,24 @@ class HostBackend:
         dtype = base.manual_cast_dtype or base.get_dtype()
         self.loss_scale = FLOAT16_LOSS_SCALE if dtype == torch.float16 else 1.0
         precision = str(dtype).removeprefix("torch.")
-        facts = [self._family.name, " + ".join(self.encoders), self.schedule.prediction]
+        facts = [
+            self._family.name + (" for inpainting" if self.known_channels else ""),
+            " + ".join(self.encoders),
+            self.schedule.prediction,
+        ]
         self.description = f"{', '.join(facts)}, {precision} on {self.device}"
 
     def lent(self, batch_size: int, resolution: int) -> Loan:
         """The context in which training runs: models on their devices, weights usable by autograd."""
-        shape = [batch_size, self._family.latent_channels, resolution // 8, resolution // 8]
-        need = self._patcher.model.memory_required(shape) * _ACTIVATIONS
+        need = self._patcher.model.memory_required(self._latent_shape(batch_size, resolution)) * _ACTIVATIONS
         self._loan = Loan([self._patcher, self._clip.patcher], need)
         return self._loan
+
+    def _latent_shape(self, samples: int, resolution: int) -> list[int]:
+        """Of what `denoise` is given for `samples` pictures of that side."""
+        frames = [1] if self._family.film else []
+        channels, *rest = self._shape or (self._family.latent_channels, *frames, resolution // 8, resolution // 8)
+        return [samples, channels + self.known_channels, *rest]
 
     def ignored(self) -> list[str]:
         """What is attached to the model and takes part in sampling but not in training, as sentences."""
@@ -63,7 +76,10 @@ class HostBackend:
             "sampler_pre_cfg_function",
             "sampler_post_cfg_function",
         }
-        return [f"The model carries {name}, which training does not call." for name in sorted(names & options.keys())]
+        carried = [
+            f"The model carries {name}, which training does not call." for name in sorted(names & options.keys())
+        ]
+        return [*self._family.warnings, *carried]
 
     def word_vectors(self, words: str) -> dict[str, Tensor]:
         return {key: vocabulary.vectors(words) for key, vocabulary in self._vocabularies.items()}
@@ -73,11 +89,29 @@ class HostBackend:
 
     @torch.no_grad()
     def encode_pictures(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        base = self._patcher.model
         with self._originals_back():
-            # One at a time: some autoencoders take a batch for the frames of a film.
-            raw = [self._vae.encode(p[None].movedim(1, -1)) for p in pictures]
-        mean = self._patcher.model.process_latent_in(torch.cat(raw).float().cpu())
+            raw = self._encode(pictures)
+            mean = base.process_latent_in(raw)
+            self._shape = tuple(mean.shape[1:])
+            if min(mean.shape[-2:]) < (least := self._family.facts.least_side):
+                raise ValueError(
+                    f"{self._family.name} needs larger pictures: {least} latents along a side, not {mean.shape[-1]}. "
+                    f"Raise resolution to {-(-pictures.shape[-1] * least // mean.shape[-1] // 8) * 8} or more."
+                )
+            if self.known_channels:
+                mean = with_masks(base, pictures, mean, self._encode)
         return mean, torch.zeros_like(mean)  # the host gives the mode of the posterior and not its width
+
+    def _encode(self, pictures: Tensor) -> Tensor:
+        """The autoencoder's latents [N, C, h, w] ([N, C, 1, h, w] for films) of [N, 3, H, W], not yet scaled."""
+        side = self._family.facts.side
+        if side is not None:  # as the host's own node for this family does
+            size = pictures.shape[-1] // side * self._vae.downscale_ratio
+            pictures = common_upscale(pictures, size, size, "bicubic", "center")
+        # One at a time: some autoencoders take a batch for the frames of a film.
+        raw = torch.cat([self._vae.encode(p[None].movedim(1, -1)) for p in pictures]).float().cpu()
+        return raw.unsqueeze(2) if self._family.film and raw.ndim == 4 else raw
 
     def encode(
         self, captions: Sequence[str], placeholder: str, vectors: Mapping[str, Tensor], differentiable: bool
@@ -87,14 +121,16 @@ class HostBackend:
 
     def denoise(self, noisy: Tensor, sigma: Tensor, cond: Any) -> Tensor:
         memory.throw_exception_if_processing_interrupted()
-        return denoise(self._patcher, noisy, sigma, cond, self._family.adds_in_place)
+        return denoise(self._patcher, noisy, sigma, cond, self._family, self._family.adds_in_place)
 
     def sample(
         self, prompt: str, embedding: TokenEmbedding | None, seed: int, resolution: int, steps: int = 20
     ) -> Tensor:
+        shape = self._latent_shape(1, resolution)[1:]
+        shape[0] -= self.known_channels
         with self._originals_back():
             return sample_picture(
-                self._patcher, self._clip, self._vae, prompt, embedding, seed, resolution, steps, self._family.guidance
+                self._patcher, self._clip, self._vae, prompt, embedding, seed, shape, steps, self._family.guidance
             )
 
     def _originals_back(self) -> AbstractContextManager[None]:

@@ -6,7 +6,11 @@ import math
 
 import comfy.model_base
 import pytest
+import small_encoders
+import small_families
+import small_transformers
 import torch
+from comfy import supported_models, text_encoders
 from in_host import plugin
 
 
@@ -51,10 +55,73 @@ def test_a_model_and_a_clip_that_do_not_belong_together(models, train):
         train()
 
 
-def test_another_family_is_named(models, train, monkeypatch):
-    monkeypatch.setattr(models.model.model, "__class__", comfy.model_base.StableCascade_C)
-    with pytest.raises(ValueError, match=r"Stable Diffusion 1 and 2, SDXL.*this MODEL is a DemoSD"):
+def test_a_family_that_cannot_learn_is_named_with_the_reason(models, train, monkeypatch):
+    monkeypatch.setattr(models.model.model, "__class__", comfy.model_base.SD_X4Upscaler)
+    with pytest.raises(ValueError, match=r"is a DemoSD, which cannot learn a word: it adds detail"):
         train()
+
+
+def test_a_family_that_nobody_has_proven_is_said(models, train, monkeypatch):
+    plain = type("Novel", (type(models.model.model),), {})
+    monkeypatch.setattr(models.model.model, "__class__", plain)
+    assert "Warning: DemoSD (Novel) is not among the families" in train(steps=[1])[3]
+
+
+def test_a_text_encoder_of_another_family(models, train, monkeypatch):
+    monkeypatch.setattr(models.model.model, "__class__", comfy.model_base.StableCascade_C)
+    with pytest.raises(ValueError, match=r"MODEL and CLIP do not belong together.*reads clip_g.*holds clip_l"):
+        train()
+
+
+def test_latents_that_are_no_pictures(models, train, monkeypatch):
+    monkeypatch.setattr(models.model.model.latent_format, "latent_dimensions", 1)
+    with pytest.raises(ValueError, match="its latents are no pictures"):
+        train()
+
+
+def test_a_way_of_sampling_that_nobody_knows(models, train, monkeypatch):
+    sampling = models.model.model.model_sampling
+    monkeypatch.setattr(type(sampling), "calculate_denoised", lambda self, sigma, out, noisy: noisy - out)
+    with pytest.raises(ValueError, match="samples in a way that training does not know"):
+        train()
+
+
+def test_a_text_encoder_of_the_right_name_and_the_wrong_width():
+    te = text_encoders.pixart_t5
+    with torch.inference_mode():
+        models = small_families.build("Chroma")
+        other = small_encoders.small_clip(te.PixArtTokenizer, te.PixArtT5XXL, t5_width=48)
+    with torch.inference_mode(False):
+        backend = plugin("nodes.host.backend").HostBackend(models.model, other, models.vae)
+        with backend.lent(1, 64), pytest.raises(ValueError, match="cannot read text of this CLIP's width"):
+            cond = backend.encode(["a S*"], "S*", {"t5xxl": torch.randn(1, 48)}, differentiable=False).cond
+            backend.denoise(torch.randn(1, 16, 8, 8), backend.schedule.sigmas[:1], cond)
+
+
+def test_pictures_that_are_too_small_for_the_hosts_own_code():
+    with torch.inference_mode():
+        models = small_families.build("PixArt sigma")
+    models.vae.side = 32
+    with torch.inference_mode(False), pytest.raises(ValueError, match="Raise resolution to 272 or more"):
+        plugin("nodes.host.backend").HostBackend(*models).encode_pictures(torch.rand(1, 3, 256, 256))
+
+
+EDITING = {
+    "instruct-pix2pix": lambda: small_families.sd1(supported_models.SD15_instructpix2pix, inputs=8),
+    "Flux control": lambda: small_families.flux_1(inputs=32),
+    "Wan from a picture": lambda: small_transformers.wan(supported_models.WAN21_I2V, more_inputs=20),
+    "SD2 depth": lambda: small_families.sd2(inputs=5),
+}
+
+
+@pytest.mark.parametrize("name", EDITING)
+def test_models_that_edit_are_refused(name, monkeypatch):
+    monkeypatch.setitem(small_families.SMALL, name, EDITING[name])
+    with torch.inference_mode():
+        models = small_families.build(name)
+    with torch.inference_mode(False), pytest.raises(ValueError, match="edit") as caught:
+        plugin("nodes.host.backend").HostBackend(*models)
+    assert len(str(caught.value)) < 400 and "\n" not in str(caught.value)
 
 
 def test_an_inpainting_unet_is_named(models, train):
