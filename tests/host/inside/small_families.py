@@ -16,6 +16,7 @@ from comfy.model_base import ModelType
 from comfy.model_patcher import ModelPatcher
 from comfy.text_encoders import flux, sd2_clip, sd3_clip
 from small_encoders import WIDTH_G, WIDTH_L, WIDTH_T5, small_clip
+from small_readers import READERS
 from small_transformers import TRANSFORMERS
 from torch import nn
 
@@ -187,4 +188,5 @@ SMALL: dict[str, Callable[[], Any]] = {
     "Flux schnell": lambda: flux_1(families.FluxSchnell, guidance=False),
     "Flux Fill": lambda: flux_1(families.FluxInpaint, inputs=96),
     **TRANSFORMERS,
+    **READERS,
 }
