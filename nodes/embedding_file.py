@@ -66,8 +66,8 @@ class SaveEmbedding(io.ComfyNode):
             path = _saved(short, wanted)
         except OSError as error:
             raise ValueError(
-                f"{wanted} cannot be written ({error.strerror or error}). Free some space or allow writing there, and "
-                "run again: the trained embedding is still in memory, nothing is trained twice."
+                f"{error} Cure that or choose another name, and run again: the embedding is still in memory, nothing "
+                "is trained twice."
             ) from error
         written = embedding_name(path)
         lines = [f"Saved as embedding:{written} in {path}"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,7 +38,9 @@ def load_picture(path: str | Path) -> Tensor:
 @contextmanager
 def _reading(name: str) -> Iterator[None]:
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is below Pillow's error
+            yield
     except FileNotFoundError as error:
         raise ValueError(f"There is no picture {name}; check the path.") from error
     except Image.DecompressionBombError as error:
@@ -73,7 +76,10 @@ def _fit(picture: Tensor, resolution: int, number: int) -> Tensor:
 
 def _check_size(width: int, height: int, name: str) -> None:
     if min(width, height) < MIN_SIDE or max(width, height) > MAX_SIDE:
-        raise ValueError(f"{name} is {width} x {height} pixels; {MIN_SIDE} to {MAX_SIDE} a side can be learned from.")
+        raise ValueError(
+            f"{name} is {width} x {height} pixels; {MIN_SIDE} to {MAX_SIDE} a side can be learned from. Scale or crop "
+            "it, or leave it out."
+        )
 
 
 def _to_tensor(image: Image.Image) -> Tensor:

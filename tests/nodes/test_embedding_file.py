@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
+import os
 
 import pytest
 import torch
@@ -69,15 +71,24 @@ def test_the_same_name_in_another_folder_is_pointed_out(nodes, fake_host, word):
     assert "Warning" in nodes.SaveEmbedding.execute(word, "b/cat").args[2]
 
 
-def test_a_folder_that_cannot_be_written_is_one_sentence(nodes, fake_host, word, monkeypatch):
-    module = importlib.import_module("ti_plugin.nodes.embedding_file")
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [(errno.ENOSPC, "the disk is full"), (errno.EROFS, "the disk is read-only"), (errno.EACCES, "not allowed")],
+)
+def test_a_disk_that_refuses_is_one_sentence(nodes, fake_host, word, monkeypatch, code, reason):
+    def refuse(*_):
+        raise OSError(code, os.strerror(code))
 
-    def full(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(module, "save_embedding", full)
-    with pytest.raises(ValueError, match=r"cannot be written \(No space left on device\).*still in memory"):
+    monkeypatch.setattr(importlib.import_module("ti_plugin.ti_engine.files.atomic"), "_write", refuse)
+    with pytest.raises(ValueError, match=rf"^cat.safetensors could not be written, because .*{reason}\. Cure .*memory"):
         nodes.SaveEmbedding.execute(word, "cat")
+    assert not list(fake_host.embeddings.glob("**/*.safetensors"))
+
+
+def test_a_file_in_the_place_of_a_folder_is_one_sentence(nodes, fake_host, word):
+    (fake_host.embeddings / "pets").write_text("")
+    with pytest.raises(ValueError, match=r"a part of its path is a file and not a folder\. Cure that or choose"):
+        nodes.SaveEmbedding.execute(word, "pets/cat")
 
 
 def test_an_overwritten_file_is_read_again(nodes, fake_host, word):
