@@ -21,6 +21,7 @@ SYNTAX_FAILS = {"Anima", "HunyuanVideo"}  # the host takes the embedding for a n
 # How often the word stands in the caption: with random weights one word among hundreds is hardly listened to, and many
 # together are pushed too far.
 WORDS = {"PixelDiT": 100, "AuraFlow": 100, "Z-Image (pixels)": 1}
+WORDS |= dict.fromkeys(["Ernie Image", "JoyImage", "HunyuanImage 2.1", "Flux.2", "Mage-Flow", "Ovis Image"], 60)
 CAPTIONS = ["a photo of S*", "a photo of the cool S* and S*", "a photo of S*"]
 
 
