@@ -11,7 +11,8 @@ from torch import Tensor
 
 from ..ti_engine import TokenEmbedding, TrainConfig, TrainRecord, encode_training_set, train, training_warnings
 from ..ti_engine.files import training_metadata
-from .host.backend import OUT_OF_MEMORY, HostBackend
+from ..ti_engine.memory import is_out_of_memory
+from .host.backend import HostBackend
 from .host.progress import RunProgress, finished_chart
 from .loss_plot import loss_plot
 from .schema import CATEGORY, TIEmbedding, setting, supported
@@ -134,18 +135,22 @@ def _learn(
         try:
             samples[step] = backend.sample(prompt, record.embedding(step), config.seed, config.resolution)
             progress.picture(samples[step], step)
-        except OUT_OF_MEMORY:  # what was learned is worth more than a picture of it
+        except Exception as error:  # what was learned is worth more than a picture of it
+            if not is_out_of_memory(error):
+                raise
             progress.phase(f"no memory for a preview at step {step}; training goes on")
 
     progress.phase("loading the models")
-    with backend.lent(config.batch_size, config.resolution):
+    with backend.lent(config.batch_size, config.resolution, config.gradient_checkpointing):
         try:
             for step in train(backend, dataset, config):
                 record = step.record
                 progress.step(step)
                 if config.preview_every and step.index % config.preview_every == 0 and step.index not in samples:
                     preview(step.index)
-        except OUT_OF_MEMORY as error:
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
             if not record.losses:
                 raise ValueError(
                     f"The memory of {backend.device} does not hold a step of training. Lower batch_size or resolution, "

@@ -56,6 +56,8 @@ class Backend(Protocol):
     else 1."""
     description: str
     """One line for reports: family, precision, device."""
+    samples_at_once: int | None
+    """The most samples that fit into memory together, as far as that is known before the first step."""
 
     def word_vectors(self, words: str) -> dict[str, Tensor]:
         """The vocabulary's own vectors of the tokens of `words`: encoder key -> float32 [tokens, width].
@@ -83,6 +85,10 @@ class Backend(Protocol):
 
     def denoise(self, noisy: Tensor, sigma: Tensor, cond: Any) -> Tensor:
         """Estimate [B, C, h, w] of the clean latents in float32 from `noisy` at noise levels `sigma` [B]."""
+        ...
+
+    def save_memory(self) -> bool:
+        """Checkpoint the denoiser from the next `denoise` on (checkpointing.py); False if it is or cannot be."""
         ...
 
     def sample(

@@ -81,6 +81,12 @@ class TrainConfig:
     gradient_accumulation_steps: int = _setting(
         1, "Parts that a batch is split into to save memory; the result stays the same. Divides batch_size.", 1, 4096
     )
+    gradient_checkpointing: str = _setting(
+        "auto",
+        "Whether the denoiser's blocks run a second time for the gradient instead of keeping what they computed: less "
+        "memory, about a third more time, the same result. auto: when a step does not fit into memory otherwise.",
+        choices=("auto", "on", "off"),
+    )
     gradient_clip: float = _setting(
         0.0, "Longest gradient of all vectors together, in the loss's own units. 0: no limit.", 0, math.inf
     )

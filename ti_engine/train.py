@@ -40,7 +40,9 @@ class TrainRecord:
     stopped: str | None = None
     """Why training ended before its last step, as a sentence; None if it did not."""
     parts: int = 1
-    """Parts that batches were computed in at last; more than asked for where memory ran out."""
+    """Parts that batches were computed in at last; more than asked for where memory did not hold them together."""
+    ran_out_of_memory: int | None = None
+    """The last update that had to be computed anew in a smaller way, because memory ran out; None if none had."""
     last_good: int | None = None
     """The last step whose vectors gave a finite loss, where later ones did not; None if all did."""
 
@@ -101,6 +103,8 @@ def train(
             group["lr"] = learning_rate * group["scale"]
         loss = gradient_sum.of(draw_samples(backend, dataset, config, generator))
         record.parts = gradient_sum.parts
+        if gradient_sum.ran_out:
+            record.ran_out_of_memory, gradient_sum.ran_out = step, False
         record.stopped = _trouble(step, loss, vectors)
         if record.stopped:
             if not math.isfinite(loss):  # it is the vectors of the step before that gave this loss

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import comfy.model_management as memory
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...ti_engine import EncoderInfo, NoiseSchedule, TokenEmbedding
 from ...ti_engine.gradients import FLOAT16_LOSS_SCALE
+from ...ti_engine.memory_plan import MemoryPlan, choose_plan
+from .blocks import blocks_of
 from .borrow import Loan
 from .caption_encoding import EncodedBatch, encode_captions
 from .denoiser import denoise
 from .family import noise_schedule, recognise
+from .memory_count import available_memory, counted_step
 from .picture import sample_picture
 from .vocabulary import Vocabulary
 
-OUT_OF_MEMORY = memory.OOM_EXCEPTION
 _ACTIVATIONS = 8  # training keeps the activations that sampling frees; times the host's own estimate for sampling
 
 
@@ -36,6 +38,10 @@ class HostBackend:
         self._patcher, self._clip = _without_dynamic_loading(model), _clip_without_dynamic_loading(clip)
         self._vae = vae
         self._loan: Loan | None = None
+        self._blocks: Sequence[nn.Module] = ()
+        self.plan: MemoryPlan | None = None
+        """How a batch is computed; known once the models are lent."""
+        self.samples_at_once: int | None = None
         base = self._patcher.model
         self._vocabularies = {key: Vocabulary(encoder) for key, encoder in self._family.encoders.items()}
         self.schedule: NoiseSchedule = noise_schedule(self._patcher.get_model_object("model_sampling"))
@@ -47,12 +53,55 @@ class HostBackend:
         facts = [self._family.name, " + ".join(self.encoders), self.schedule.prediction]
         self.description = f"{', '.join(facts)}, {precision} on {self.device}"
 
-    def lent(self, batch_size: int, resolution: int) -> Loan:
-        """The context in which training runs: models on their devices, weights usable by autograd."""
-        shape = [batch_size, self._family.latent_channels, resolution // 8, resolution // 8]
-        need = self._patcher.model.memory_required(shape) * _ACTIVATIONS
-        self._loan = Loan([self._patcher, self._clip.patcher], need)
+    def lent(self, batch_size: int, resolution: int, gradient_checkpointing: str = "auto") -> Loan:
+        """The context in which training runs: models on their devices, weights usable by autograd.
+
+        gradient_checkpointing: as in TrainConfig. Sets `plan`, by what a step will need and what memory there is.
+        """
+        patchers = [self._patcher, self._clip.patcher]
+        network, in_place = self._patcher.model.diffusion_model, self._family.adds_in_place
+        self._blocks = blocks_of(network) if gradient_checkpointing != "off" else []
+        modes = {"on": (True,), "off": (False,)}.get(gradient_checkpointing, (False, True))
+        if not self._blocks:
+            modes = (False,)
+        elif in_place:
+            modes = (True,)  # such blocks have to run twice in any case
+
+        def count(samples: int, checkpointing: bool) -> int | None:
+            step = self._step_on_nothing(self._latent_shape(samples, resolution))
+            return counted_step(patchers, step, self._blocks if checkpointing else None, in_place)
+
+        self.plan = choose_plan(count, batch_size, available_memory(self.device, patchers), modes)
+        self.samples_at_once = self.plan.samples_at_once
+        need = self.plan.bytes
+        if need is None:
+            need = self._patcher.model.memory_required(self._latent_shape(batch_size, resolution)) * _ACTIVATIONS
+        self._loan = Loan(patchers, need, self._blocks, in_place, self.plan.checkpointing)
         return self._loan
+
+    def save_memory(self) -> bool:
+        """Checkpoint the denoiser's blocks from now on; False if they are already, or cannot be."""
+        if self._loan is None or self._loan.checkpointing or not self._blocks:
+            return False
+        self._loan.checkpoint()
+        return True
+
+    def _latent_shape(self, samples: int, resolution: int) -> list[int]:
+        return [samples, self._family.latent_channels, resolution // 8, resolution // 8]
+
+    def _step_on_nothing(self, shape: Sequence[int]) -> Callable[[], None]:
+        """A step of `shape` latents that computes with whatever memory holds."""
+
+        def step() -> None:
+            captions = [f"a photo of S* , {number}" for number in range(shape[0])]
+            vectors = {key: torch.empty(1, info.width, requires_grad=True) for key, info in self.encoders.items()}
+            encoded = self.encode(captions, "S*", vectors, differentiable=True)
+            latents = torch.empty(*shape, device=self.device)
+            in_place = self._family.adds_in_place and not self._blocks
+            denoise(self._patcher, latents, latents.new_ones(shape[0]), encoded.cond, in_place).sum().backward()
+            encoded.backward()
+
+        return step
 
     def ignored(self) -> list[str]:
         """What is attached to the model and takes part in sampling but not in training, as sentences."""
@@ -87,7 +136,8 @@ class HostBackend:
 
     def denoise(self, noisy: Tensor, sigma: Tensor, cond: Any) -> Tensor:
         memory.throw_exception_if_processing_interrupted()
-        return denoise(self._patcher, noisy, sigma, cond, self._family.adds_in_place)
+        checkpointing = self._loan is not None and self._loan.checkpointing
+        return denoise(self._patcher, noisy, sigma, cond, self._family.adds_in_place and not checkpointing)
 
     def sample(
         self, prompt: str, embedding: TokenEmbedding | None, seed: int, resolution: int, steps: int = 20

@@ -15,6 +15,8 @@ import torch
 from comfy.sd1_clip import SDClipModel
 from torch import Tensor, nn
 
+from ...ti_engine.checkpointing import checkpointed
+from ...ti_engine.memory import is_out_of_memory
 from .kernels import differentiable_kernels
 
 _CLIP_OPTIONS = ("layer", "layer_idx", "return_projected_pooled", "execution_device")  # set by every encoding
@@ -30,17 +32,26 @@ class _Swap(NamedTuple):
 class Loan:
     """The models of `patchers`, wholly on their devices and usable by autograd while the `with` lasts.
 
-    memory_required: bytes to keep free beside the weights. After the `with`, however it ends, every parameter, buffer
-    and option is the very object that it was.
+    memory_required: bytes to keep free beside the weights. blocks: those to be checkpointed, from the start or from
+    `checkpoint` on. After the `with`, however it ends, every parameter, buffer, option and block is as it was.
     """
 
-    def __init__(self, patchers: Sequence[Any], memory_required: float) -> None:
+    def __init__(
+        self,
+        patchers: Sequence[Any],
+        memory_required: float,
+        blocks: Sequence[nn.Module] = (),
+        add_in_place: bool = False,
+        checkpointing: bool = False,
+    ) -> None:
         self._patchers = list(patchers)
         self._memory_required = memory_required
+        self._blocks, self._add_in_place = blocks, add_in_place
+        self.checkpointing = checkpointing
+        """Whether blocks are run again for their gradient instead of keeping what they computed."""
         self._swaps: list[_Swap] = []
         self._options: list[tuple[SDClipModel, dict[str, Any]]] = []
-        self._was_training: bool | None = None
-        self._kernels = ExitStack()
+        self._changes = ExitStack()
 
     def __enter__(self) -> Loan:
         self._take()
@@ -54,15 +65,21 @@ class Loan:
         """Whether anything is borrowed now."""
         return bool(self._swaps or self._options)
 
+    def checkpoint(self) -> None:
+        """Checkpoint the blocks from now on, until the end of the loan."""
+        self.checkpointing = True
+        self._changes.enter_context(checkpointed(self._blocks, self._add_in_place))
+
     @contextmanager
     def paused(self) -> Iterator[None]:
         """The originals are back while this lasts, so that the host may sample, load and unload as it likes."""
         self._give_back()
         try:
             yield  # after any other error the originals stay where they belong
-        except memory.OOM_EXCEPTION:
-            memory.soft_empty_cache()
-            self._take()  # so that training can go on without what did not fit
+        except Exception as error:
+            if is_out_of_memory(error):
+                memory.soft_empty_cache()
+                self._take()  # so that training can go on without what did not fit
             raise
         self._take()
 
@@ -75,17 +92,15 @@ class Loan:
             for patcher in self._patchers:
                 self._options += _clip_options(patcher.model)
                 _swap_inference_tensors(patcher.model, self._swaps)
-            # Newer hosts replace kernels without a backward while this is set; older ones ignore it.
-            self._was_training = getattr(memory, "in_training", None)
-            if self._was_training is not None:
-                memory.in_training = True  # pyright: ignore[reportAttributeAccessIssue]
-            self._kernels.enter_context(differentiable_kernels())
+            self._changes.enter_context(training_kernels())
+            if self.checkpointing:
+                self.checkpoint()
         except BaseException:
             self._give_back()
             raise
 
     def _give_back(self) -> None:
-        self._kernels.close()
+        self._changes.close()
         for swap in self._swaps:
             # Only where nobody replaced it meanwhile: blind restoring would leave a LoRA's weights in the model.
             if swap.owner.get(swap.name) is swap.plain:
@@ -94,9 +109,21 @@ class Loan:
         for encoder, options in self._options:
             vars(encoder).update(options)
         self._options.clear()
-        if self._was_training is not None:
-            memory.in_training = self._was_training  # pyright: ignore[reportAttributeAccessIssue]
-            self._was_training = None
+
+
+@contextmanager
+def training_kernels() -> Iterator[None]:
+    """The host computes with kernels that have a backward while this lasts."""
+    # Newer hosts replace some of the others while this is set; older ones have no such flag.
+    before = getattr(memory, "in_training", None)
+    with differentiable_kernels():
+        try:
+            if before is not None:
+                memory.in_training = True  # pyright: ignore[reportAttributeAccessIssue]
+            yield
+        finally:
+            if before is not None:
+                memory.in_training = before  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _swap_inference_tensors(root: nn.Module, swaps: list[_Swap]) -> None:

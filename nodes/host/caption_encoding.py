@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import allow_mutation_on_saved_tensors
 from torch.overrides import TorchFunctionMode
 
+from ...ti_engine.memory import overwriting_allowed
 from .prompt import Tokens, tokenize
 
 Entry = dict[str, Any]
@@ -45,7 +45,7 @@ class EncodedBatch:
         entries = iter(self.cond.distinct)
         # The encoders' layers add in place, which autograd refuses without the first guard; newer hosts write
         # into `out=` arguments, which the second one drops. Backward has to happen inside.
-        with torch.enable_grad(), allow_mutation_on_saved_tensors(), _WithoutOut():
+        with torch.enable_grad(), overwriting_allowed(), _WithoutOut():
             for captions in self.passes:
                 leaves = [next(entries) for _ in captions]
                 if all(leaf[name].grad is None for leaf in leaves for name in _tensors(leaf)):

@@ -101,7 +101,7 @@ def learn(
     """Train with a progress bar on stderr. Ctrl-C or a full memory ends it and keeps what was learned."""
     from tqdm import tqdm
 
-    from ..gradients import OUT_OF_MEMORY
+    from ..memory import is_out_of_memory
     from ..train import train
 
     record, began = None, time.monotonic()
@@ -115,7 +115,9 @@ def learn(
                     bar.set_postfix(loss=f"{step.loss:.4f}", best=record.best_step, refresh=False)
     except KeyboardInterrupt:
         return Result(record, True, time.monotonic() - began)
-    except OUT_OF_MEMORY as error:
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
         cure = f"The memory of {backend.device} is full; lower --batch-size or --resolution."
         if record is None or not record.losses:
             raise ValueError(cure) from error

@@ -1,0 +1,116 @@
+"""Gradient checkpointing (Chen et al. 2016, arXiv 1604.06174) for the blocks of a frozen network.
+
+A block keeps what went into it and nothing else; when its gradient is asked for it runs once more. torch's own
+checkpoint replays a block that adds to its input in place from the input as it was left, and says nothing. Here a block
+only ever gets copies, so that the second run starts from what the first one did.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .memory import overwriting_allowed
+
+
+@contextmanager
+def checkpointed(blocks: Iterable[nn.Module], add_in_place: bool = False) -> Iterator[None]:
+    """While this lasts, `blocks` keep only their inputs; afterwards each one's `forward` is what it was.
+
+    add_in_place: the blocks overwrite tensors that autograd would have to keep, so their second run is guarded. Where
+    no gradient is asked for, nothing changes. A tensor that needs a gradient must reach a block as an argument, also
+    inside of lists, tuples and dataclasses.
+    """
+    before: list[tuple[nn.Module, Any]] = []
+    try:
+        for block in blocks:
+            before.append((block, vars(block).get("forward")))
+            vars(block)["forward"] = _Checkpointed(block.forward, add_in_place)
+        yield
+    finally:
+        for block, forward in before:
+            if forward is None:
+                del vars(block)["forward"]
+            else:
+                vars(block)["forward"] = forward
+
+
+class _Checkpointed:
+    """The forward of a block."""
+
+    def __init__(self, forward: Callable[..., Any], add_in_place: bool) -> None:
+        self.forward, self.add_in_place = forward, add_in_place
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        values = [*args, *kwargs.values()]
+        tensors = list(_tensors(values))
+        if not torch.is_grad_enabled() or not any(t.requires_grad for t in tensors):
+            return self.forward(*args, **kwargs)
+        # The caller goes on writing into its options; the second run has to see them as the first one did.
+        options = [copy.copy(v) if isinstance(v, dict) else v for v in values]
+        answer: list[Any] = []
+
+        def run(given: Sequence[Tensor], values: Sequence[Any] = options) -> tuple[Tensor, ...]:
+            copies = (t.clone() for t in given)
+            again = _with_tensors(values, copies)
+            count = len(args)
+            answer[:] = [self.forward(*again[:count], **dict(zip(kwargs, again[count:], strict=True)))]
+            return tuple(_tensors(answer[0]))
+
+        outputs = _Block.apply(run, values, self.add_in_place, *tensors)
+        return _with_tensors(answer.pop(), iter(outputs))  # pyright: ignore[reportArgumentType]
+
+
+class _Block(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, run: Callable[..., Any], values: Sequence[Any], add_in_place: bool, *tensors: Tensor
+    ) -> tuple[Tensor, ...]:
+        ctx.run, ctx.add_in_place = run, add_in_place
+        ctx.save_for_backward(*tensors)
+        return run(tensors, values)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        needed = ctx.needs_input_grad[3:]
+        inputs = [t.detach().requires_grad_(wanted) for t, wanted in zip(ctx.saved_tensors, needed, strict=True)]
+        leaves = [t for t in inputs if t.requires_grad]
+        with torch.enable_grad(), overwriting_allowed() if ctx.add_in_place else nullcontext():
+            answers = zip(ctx.run(inputs), gradients, strict=True)
+            pairs = [(answer, g) for answer, g in answers if g is not None and answer.requires_grad]
+            outputs, given = zip(*pairs, strict=True)
+            found = iter(torch.autograd.grad(outputs, leaves, given, allow_unused=True))
+        return None, None, None, *(next(found) if wanted else None for wanted in needed)
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    """The tensors in nested lists, tuples and dataclasses, in order; not those of dictionaries, which are options."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for part in value:
+            yield from _tensors(part)
+    elif dataclasses.is_dataclass(value):
+        for field in dataclasses.fields(value):
+            yield from _tensors(getattr(value, field.name))
+
+
+def _with_tensors(value: Any, tensors: Iterator[Tensor]) -> Any:
+    """`value` with other tensors in the places that `_tensors` finds, in the same order."""
+    if isinstance(value, Tensor):
+        return next(tensors)
+    if isinstance(value, (list, tuple)):
+        parts = [_with_tensors(part, tensors) for part in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        twin = copy.copy(value)
+        for field in dataclasses.fields(value):
+            object.__setattr__(twin, field.name, _with_tensors(getattr(value, field.name), tensors))
+        return twin
+    return value
