@@ -10,28 +10,28 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .memory import overwriting_allowed
-
 
 @contextmanager
-def checkpointed(blocks: Iterable[nn.Module], add_in_place: bool = False) -> Iterator[None]:
+def checkpointed(
+    blocks: Iterable[nn.Module], guard: Callable[[], AbstractContextManager[Any]] = nullcontext
+) -> Iterator[None]:
     """While this lasts, `blocks` keep only their inputs; afterwards each one's `forward` is what it was.
 
-    add_in_place: the blocks overwrite tensors that autograd would have to keep, so their second run is guarded. Where
-    no gradient is asked for, nothing changes. A tensor that needs a gradient must reach a block as an argument, also
-    inside of lists, tuples and dataclasses.
+    guard: what a run with gradients needs around it, such as memory.overwriting_allowed for blocks that overwrite what
+    autograd would have to keep. Where no gradient is asked for, nothing changes. A tensor that needs a gradient must
+    reach a block as an argument, also inside of lists, tuples and dataclasses.
     """
     before: list[tuple[nn.Module, Any]] = []
     try:
         for block in blocks:
             before.append((block, vars(block).get("forward")))
-            vars(block)["forward"] = _Checkpointed(block.forward, add_in_place)
+            vars(block)["forward"] = _Checkpointed(block.forward, guard)
         yield
     finally:
         for block, forward in before:
@@ -44,8 +44,8 @@ def checkpointed(blocks: Iterable[nn.Module], add_in_place: bool = False) -> Ite
 class _Checkpointed:
     """The forward of a block."""
 
-    def __init__(self, forward: Callable[..., Any], add_in_place: bool) -> None:
-        self.forward, self.add_in_place = forward, add_in_place
+    def __init__(self, forward: Callable[..., Any], guard: Callable[[], AbstractContextManager[Any]]) -> None:
+        self.forward, self.guard = forward, guard
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         values = [*args, *kwargs.values()]
@@ -63,16 +63,16 @@ class _Checkpointed:
             answer[:] = [self.forward(*again[:count], **dict(zip(kwargs, again[count:], strict=True)))]
             return tuple(_tensors(answer[0]))
 
-        outputs = _Block.apply(run, values, self.add_in_place, *tensors)
+        outputs = _Block.apply(run, values, self.guard, *tensors)
         return _with_tensors(answer.pop(), iter(outputs))  # pyright: ignore[reportArgumentType]
 
 
 class _Block(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, run: Callable[..., Any], values: Sequence[Any], add_in_place: bool, *tensors: Tensor
+        ctx: Any, run: Callable[..., Any], values: Sequence[Any], guard: Callable[[], Any], *tensors: Tensor
     ) -> tuple[Tensor, ...]:
-        ctx.run, ctx.add_in_place = run, add_in_place
+        ctx.run, ctx.guard = run, guard
         ctx.save_for_backward(*tensors)
         return run(tensors, values)
 
@@ -81,7 +81,7 @@ class _Block(torch.autograd.Function):
         needed = ctx.needs_input_grad[3:]
         inputs = [t.detach().requires_grad_(wanted) for t, wanted in zip(ctx.saved_tensors, needed, strict=True)]
         leaves = [t for t in inputs if t.requires_grad]
-        with torch.enable_grad(), overwriting_allowed() if ctx.add_in_place else nullcontext():
+        with torch.enable_grad(), ctx.guard():
             answers = zip(ctx.run(inputs), gradients, strict=True)
             pairs = [(answer, g) for answer, g in answers if g is not None and answer.requires_grad]
             outputs, given = zip(*pairs, strict=True)

@@ -8,18 +8,18 @@ from typing import Any
 
 import comfy.model_management as memory
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...ti_engine import EncoderInfo, NoiseSchedule, TokenEmbedding
 from ...ti_engine.gradients import FLOAT16_LOSS_SCALE
-from ...ti_engine.memory_plan import MemoryPlan, choose_plan
-from .blocks import blocks_of
+from ...ti_engine.memory_plan import MemoryPlan, Recompute, choose_plan
 from .borrow import Loan
 from .caption_encoding import EncodedBatch, encode_captions
 from .denoiser import denoise
 from .family import noise_schedule, recognise
 from .memory_count import available_memory, counted_step
 from .picture import sample_picture
+from .recomputing import Blocks, blocks_of
 from .vocabulary import Vocabulary
 
 _ACTIVATIONS = 8  # training keeps the activations that sampling frees; times the host's own estimate for sampling
@@ -38,7 +38,11 @@ class HostBackend:
         self._patcher, self._clip = _without_dynamic_loading(model), _clip_without_dynamic_loading(clip)
         self._vae = vae
         self._loan: Loan | None = None
-        self._blocks: Sequence[nn.Module] = ()
+        self._blocks = Blocks(
+            [block for encoder in self._family.encoders.values() for block in blocks_of(encoder.network)],
+            blocks_of(self._patcher.model.diffusion_model),
+            self._family.adds_in_place,
+        )
         self.plan: MemoryPlan | None = None
         """How a batch is computed; known once the models are lent."""
         self.samples_at_once: int | None = None
@@ -59,45 +63,43 @@ class HostBackend:
         gradient_checkpointing: as in TrainConfig. Sets `plan`, by what a step will need and what memory there is.
         """
         patchers = [self._patcher, self._clip.patcher]
-        network, in_place = self._patcher.model.diffusion_model, self._family.adds_in_place
-        self._blocks = blocks_of(network) if gradient_checkpointing != "off" else []
-        modes = {"on": (True,), "off": (False,)}.get(gradient_checkpointing, (False, True))
-        if not self._blocks:
-            modes = (False,)
-        elif in_place:
-            modes = (True,)  # such blocks have to run twice in any case
 
-        def count(samples: int, checkpointing: bool) -> int | None:
-            step = self._step_on_nothing(self._latent_shape(samples, resolution))
-            return counted_step(patchers, step, self._blocks if checkpointing else None, in_place)
+        def count(samples: int, way: Recompute) -> int | None:
+            step = self._step_on_nothing(self._latent_shape(samples, resolution), way)
+            return counted_step(patchers, step, self._blocks.recomputed(way))
 
-        self.plan = choose_plan(count, batch_size, available_memory(self.device, patchers), modes)
+        ways = self._blocks.ways(gradient_checkpointing)
+        self.plan = choose_plan(count, batch_size, available_memory(self.device, patchers), ways)
         self.samples_at_once = self.plan.samples_at_once
         need = self.plan.bytes
         if need is None:
             need = self._patcher.model.memory_required(self._latent_shape(batch_size, resolution)) * _ACTIVATIONS
-        self._loan = Loan(patchers, need, self._blocks, in_place, self.plan.checkpointing)
+        self._loan = Loan(patchers, need, self._blocks.recomputed, self.plan.recompute)
         return self._loan
 
     def save_memory(self) -> bool:
-        """Checkpoint the denoiser's blocks from now on; False if they are already, or cannot be."""
-        if self._loan is None or self._loan.checkpointing or not self._blocks:
+        """Run everything twice that can be, from now on; False if it does already."""
+        if self._loan is None or self._loan.recompute is Recompute.EVERYTHING:
             return False
-        self._loan.checkpoint()
+        self._loan.set_recompute(Recompute.EVERYTHING)
         return True
+
+    @property
+    def _recompute(self) -> Recompute:
+        return Recompute.NOTHING if self._loan is None else self._loan.recompute
 
     def _latent_shape(self, samples: int, resolution: int) -> list[int]:
         return [samples, self._family.latent_channels, resolution // 8, resolution // 8]
 
-    def _step_on_nothing(self, shape: Sequence[int]) -> Callable[[], None]:
+    def _step_on_nothing(self, shape: Sequence[int], way: Recompute) -> Callable[[], None]:
         """A step of `shape` latents that computes with whatever memory holds."""
 
         def step() -> None:
             captions = [f"a photo of S* , {number}" for number in range(shape[0])]
             vectors = {key: torch.empty(1, info.width, requires_grad=True) for key, info in self.encoders.items()}
-            encoded = self.encode(captions, "S*", vectors, differentiable=True)
+            encoded = self._encode(captions, {"S*": vectors}, True, way)
             latents = torch.empty(*shape, device=self.device)
-            in_place = self._family.adds_in_place and not self._blocks
+            in_place = self._must_run_twice(way)
             denoise(self._patcher, latents, latents.new_ones(shape[0]), encoded.cond, in_place).sum().backward()
             encoded.backward()
 
@@ -131,13 +133,25 @@ class HostBackend:
     def encode(
         self, captions: Sequence[str], placeholder: str, vectors: Mapping[str, Tensor], differentiable: bool
     ) -> EncodedBatch:
-        words, together = {placeholder: vectors}, self._family.joins_captions
-        return encode_captions(self._clip, captions, words, differentiable, together)
+        return self._encode(captions, {placeholder: vectors}, differentiable, self._recompute)
+
+    def _encode(
+        self,
+        captions: Sequence[str],
+        words: Mapping[str, Mapping[str, Tensor]],
+        differentiable: bool,
+        way: Recompute,
+    ) -> EncodedBatch:
+        guarded = way is not Recompute.NOTHING and bool(self._blocks.encoders)
+        return encode_captions(self._clip, captions, words, differentiable, self._family.joins_captions, guarded)
 
     def denoise(self, noisy: Tensor, sigma: Tensor, cond: Any) -> Tensor:
         memory.throw_exception_if_processing_interrupted()
-        checkpointing = self._loan is not None and self._loan.checkpointing
-        return denoise(self._patcher, noisy, sigma, cond, self._family.adds_in_place and not checkpointing)
+        return denoise(self._patcher, noisy, sigma, cond, self._must_run_twice(self._recompute))
+
+    def _must_run_twice(self, way: Recompute) -> bool:
+        """Whether the network as a whole has to, because it adds in place and its blocks do not run twice."""
+        return self._family.adds_in_place and not (way is Recompute.EVERYTHING and self._blocks.denoiser)
 
     def sample(
         self, prompt: str, embedding: TokenEmbedding | None, seed: int, resolution: int, steps: int = 20

@@ -6,8 +6,8 @@ save for backward. For the time of a loan each is replaced by a frozen parameter
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import comfy.model_management as memory
@@ -15,8 +15,8 @@ import torch
 from comfy.sd1_clip import SDClipModel
 from torch import Tensor, nn
 
-from ...ti_engine.checkpointing import checkpointed
 from ...ti_engine.memory import is_out_of_memory
+from ...ti_engine.memory_plan import Recompute
 from .kernels import differentiable_kernels
 
 _CLIP_OPTIONS = ("layer", "layer_idx", "return_projected_pooled", "execution_device")  # set by every encoding
@@ -32,26 +32,26 @@ class _Swap(NamedTuple):
 class Loan:
     """The models of `patchers`, wholly on their devices and usable by autograd while the `with` lasts.
 
-    memory_required: bytes to keep free beside the weights. blocks: those to be checkpointed, from the start or from
-    `checkpoint` on. After the `with`, however it ends, every parameter, buffer, option and block is as it was.
+    memory_required: bytes to keep free beside the weights. recomputed: makes the context in which blocks run twice for
+    their gradient, from the start on or, after `recompute`, from then on. After the `with`, however it ends, every
+    parameter, buffer, option and block is as it was.
     """
 
     def __init__(
         self,
         patchers: Sequence[Any],
         memory_required: float,
-        blocks: Sequence[nn.Module] = (),
-        add_in_place: bool = False,
-        checkpointing: bool = False,
+        recomputed: Callable[[Recompute], AbstractContextManager[None]] = lambda _: nullcontext(),
+        recompute: Recompute = Recompute.NOTHING,
     ) -> None:
         self._patchers = list(patchers)
         self._memory_required = memory_required
-        self._blocks, self._add_in_place = blocks, add_in_place
-        self.checkpointing = checkpointing
-        """Whether blocks are run again for their gradient instead of keeping what they computed."""
+        self._recomputed = recomputed
+        self.recompute = recompute
+        """What runs a second time for the gradient."""
         self._swaps: list[_Swap] = []
         self._options: list[tuple[SDClipModel, dict[str, Any]]] = []
-        self._changes = ExitStack()
+        self._changes, self._recomputing = ExitStack(), ExitStack()
 
     def __enter__(self) -> Loan:
         self._take()
@@ -65,10 +65,11 @@ class Loan:
         """Whether anything is borrowed now."""
         return bool(self._swaps or self._options)
 
-    def checkpoint(self) -> None:
-        """Checkpoint the blocks from now on, until the end of the loan."""
-        self.checkpointing = True
-        self._changes.enter_context(checkpointed(self._blocks, self._add_in_place))
+    def set_recompute(self, way: Recompute) -> None:
+        """Another way from now on, until the end of the loan."""
+        self.recompute = way
+        self._recomputing.close()
+        self._recomputing.enter_context(self._recomputed(way))
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -93,8 +94,8 @@ class Loan:
                 self._options += _clip_options(patcher.model)
                 _swap_inference_tensors(patcher.model, self._swaps)
             self._changes.enter_context(training_kernels())
-            if self.checkpointing:
-                self.checkpoint()
+            self._changes.push(self._recomputing)
+            self.set_recompute(self.recompute)
         except BaseException:
             self._give_back()
             raise

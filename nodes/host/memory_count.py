@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import comfy.model_management as memory
 import torch
 from torch import Tensor, nn
 
-from ...ti_engine.checkpointing import checkpointed
 from ...ti_engine.memory import CountedMemory
 from .borrow import training_kernels
 
@@ -28,20 +27,19 @@ def available_memory(device: torch.device, patchers: Sequence[Any]) -> float:
 
 
 def counted_step(
-    patchers: Sequence[Any], step: Callable[[], None], blocks: Sequence[nn.Module] | None, add_in_place: bool
+    patchers: Sequence[Any], step: Callable[[], None], recomputing: AbstractContextManager[Any]
 ) -> int | None:
     """The most bytes that `step` holds on the first patcher's device beside the weights; None if it cannot be counted.
 
-    Runs it on stand-ins without contents, also for the weights, which are back afterwards. blocks: to be checkpointed.
+    Runs it on stand-ins without contents, also for the weights, which are back afterwards, and inside of `recomputing`.
     """
     from torch._subclasses.fake_tensor import FakeTensorMode  # not at the start: it is slow to import
 
-    again = nullcontext() if blocks is None else checkpointed(blocks, add_in_place)
     try:
         with (
             FakeTensorMode(allow_non_fake_inputs=True),
             _stand_ins(patchers) as weights,
-            again,
+            recomputing,
             training_kernels(),
             CountedMemory(weights) as counted,
         ):

@@ -6,47 +6,49 @@ import pytest
 import torch
 
 from ti_engine.memory import CountedMemory, is_out_of_memory
-from ti_engine.memory_plan import MARGIN, MemoryPlan, choose_plan
+from ti_engine.memory_plan import MARGIN, MemoryPlan, Recompute, choose_plan
 
 
-def count(samples, checkpointing):
-    """100 for what is there anyway, 50 for each sample, or 100 and 10 where blocks run twice."""
-    return 100 + samples * (10 if checkpointing else 50)
+def count(samples, way):
+    """100 for the encoders, or 50 where they run twice; and 50 for each sample, or 10 where everything does."""
+    return (100 if way == Recompute.NOTHING else 50) + samples * (10 if way == Recompute.EVERYTHING else 50)
 
 
 @pytest.mark.parametrize(
-    ("available", "samples", "checkpointing"),
+    ("available", "samples", "way"),
     [
-        (10_000, 8, False),
-        (500, 8, False),
-        (499, 4, False),
-        (200, 2, False),
-        (150, 1, False),
-        (149, 4, True),
-        (115, 1, True),
-        (10, 1, True),  # nothing fits: the least, and the device will tell
+        (10_000, 8, Recompute.NOTHING),
+        (500, 8, Recompute.NOTHING),
+        (499, 8, Recompute.ENCODERS),
+        (449, 4, Recompute.ENCODERS),
+        (100, 1, Recompute.ENCODERS),
+        (99, 4, Recompute.EVERYTHING),
+        (60, 1, Recompute.EVERYTHING),
+        (10, 1, Recompute.EVERYTHING),  # nothing fits: the least, and the device will tell
     ],
 )
-def test_the_fastest_that_fits(available, samples, checkpointing):
+def test_the_fastest_that_fits(available, samples, way):
     plan = choose_plan(count, 8, available * MARGIN + 1e-6)
-    assert (plan.samples_at_once, plan.checkpointing) == (samples, checkpointing)
-    assert plan.bytes == int(count(samples, checkpointing) * MARGIN)
+    assert (plan.samples_at_once, plan.recompute) == (samples, way)
+    assert plan.bytes == int(count(samples, way) * MARGIN)
 
 
-def test_only_the_modes_that_are_allowed():
-    assert choose_plan(count, 8, 0, (False,)) == MemoryPlan(1, False, int(150 * MARGIN))
-    assert choose_plan(count, 8, 1e9, (True,)) == MemoryPlan(8, True, int(180 * MARGIN))
+def test_only_the_ways_that_are_allowed():
+    assert choose_plan(count, 8, 0, (Recompute.NOTHING,)) == MemoryPlan(1, Recompute.NOTHING, int(150 * MARGIN))
+    everything = (Recompute.EVERYTHING,)
+    assert choose_plan(count, 8, 1e9, everything) == MemoryPlan(8, Recompute.EVERYTHING, int(130 * MARGIN))
 
 
 def test_what_cannot_be_counted_is_tried_as_a_whole():
-    assert choose_plan(lambda *_: None, 8, 0) == MemoryPlan(8, False, None)
-    assert choose_plan(lambda n, twice: count(n, twice) if twice else None, 8, 1e9).checkpointing
+    assert choose_plan(lambda *_: None, 8, 0) == MemoryPlan(8, Recompute.NOTHING, None)
+    plan = choose_plan(lambda n, way: count(n, way) if way else None, 8, 1e9)
+    assert plan.recompute == Recompute.ENCODERS
 
 
 def test_what_fits_is_counted_once():
     asked = []
     choose_plan(lambda *given: asked.append(given) or count(*given), 8, 1e9)
-    assert asked == [(8, False)]
+    assert asked == [(8, Recompute.NOTHING)]
 
 
 def test_counted_memory_is_what_is_alive():
