@@ -2,7 +2,7 @@
 PYTHON ?= python3
 STAMP := .venv/.installed
 
-.PHONY: demo test check
+.PHONY: demo test check models
 demo: $(STAMP)
 	.venv/bin/python -m ti_engine.demo
 
@@ -15,6 +15,11 @@ check: $(STAMP)
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/pyright
+
+# docs/models.md, from a run of the tests of all families in every ComfyUI of HOSTS.
+HOSTS ?= $(HOME)/ComfyUI
+models: $(STAMP)
+	.venv/bin/python tests/host/write_models_page.py $(HOSTS)
 
 # torch first and alone: a build of this release that is already there, CPU or CUDA, stays as it is. Which one comes
 # otherwise is the package index's choice; where it would be a large CUDA build, name a CPU index in PIP_EXTRA_INDEX_URL.

@@ -51,6 +51,11 @@ class Backend(Protocol):
     encoders: Mapping[str, EncoderInfo]
     device: torch.device
     """Where `denoise` wants its latents."""
+    known_channels: int
+    """Channels behind those of the latents that hold what the model is told of a picture beside its noisy version (an
+    inpainting model: the mask, and what lies outside of it); 0 for most models."""
+    resolution: int
+    """Side in pixels of the pictures that the model was trained on."""
     loss_scale: float
     """Factor on the loss against underflow, to start with: FLOAT16_LOSS_SCALE if the denoiser computes in float16,
     else 1."""
@@ -71,9 +76,11 @@ class Backend(Protocol):
         ...
 
     def encode_pictures(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        """Pictures [N, 3, H, W] in 0..1 -> mean and standard deviation of their latents, each [N, C, h, w] on the CPU.
+        """Pictures [N, 3, H, W] in 0..1 -> mean and standard deviation of their latents, on the CPU, in its scale.
 
-        In the model's own scale. The deviation is zero where the autoencoder gives none.
+        Each [M, C + known_channels, h, w], with T = 1 before h for models of films. M is a multiple of N: row i is of
+        picture i % N, more than once where what the model is told of it varies. The deviation is zero where the
+        autoencoder gives none.
         """
         ...
 
@@ -84,7 +91,10 @@ class Backend(Protocol):
         ...
 
     def denoise(self, noisy: Tensor, sigma: Tensor, cond: Any) -> Tensor:
-        """Estimate [B, C, h, w] of the clean latents in float32 from `noisy` at noise levels `sigma` [B]."""
+        """Estimate [B, C, h, w] of the clean latents in float32 at noise levels `sigma` [B].
+
+        noisy: [B, C + known_channels, h, w], the noisy latents and what is known.
+        """
         ...
 
     def save_memory(self) -> bool:

@@ -24,8 +24,8 @@ def checkpointed(
     """While this lasts, `blocks` keep only their inputs; afterwards each one's `forward` is what it was.
 
     guard: what a run with gradients needs around it, such as memory.overwriting_allowed for blocks that overwrite what
-    autograd would have to keep. Where no gradient is asked for, nothing changes. A tensor that needs a gradient must
-    reach a block as an argument, also inside of lists, tuples and dataclasses.
+    autograd would have to keep. Where no gradient is asked for, nothing changes, nor for a block that is given a tensor
+    to learn through in another way than as an argument, or inside of lists, tuples and dataclasses.
     """
     before: list[tuple[nn.Module, Any]] = []
     try:
@@ -46,11 +46,12 @@ class _Checkpointed:
 
     def __init__(self, forward: Callable[..., Any], guard: Callable[[], AbstractContextManager[Any]]) -> None:
         self.forward, self.guard = forward, guard
+        self.cannot = False
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         values = [*args, *kwargs.values()]
         tensors = list(_tensors(values))
-        if not torch.is_grad_enabled() or not any(t.requires_grad for t in tensors):
+        if not torch.is_grad_enabled() or not any(t.requires_grad for t in tensors) or self.cannot:
             return self.forward(*args, **kwargs)
         # The caller goes on writing into its options; the second run has to see them as the first one did.
         options = [copy.copy(v) if isinstance(v, dict) else v for v in values]
@@ -63,8 +64,16 @@ class _Checkpointed:
             answer[:] = [self.forward(*again[:count], **dict(zip(kwargs, again[count:], strict=True)))]
             return tuple(_tensors(answer[0]))
 
-        outputs = _Block.apply(run, values, self.guard, *tensors)
+        try:
+            outputs = _Block.apply(run, values, self.guard, *tensors)
+        except _HiddenTensorError:
+            self.cannot = True
+            return self.forward(*args, **kwargs)
         return _with_tensors(answer.pop(), iter(outputs))  # pyright: ignore[reportArgumentType]
+
+
+class _HiddenTensorError(Exception):
+    """A gradient would get lost: the block reads a tensor that is no argument."""
 
 
 class _Block(torch.autograd.Function):
@@ -74,7 +83,11 @@ class _Block(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         ctx.run, ctx.guard = run, guard
         ctx.save_for_backward(*tensors)
-        return run(tensors, values)
+        with torch.enable_grad():  # no graph comes of it, as all weights are frozen
+            outputs = run([t.detach() for t in tensors], values)
+        if any(t.requires_grad for t in outputs):
+            raise _HiddenTensorError
+        return outputs
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -84,6 +97,8 @@ class _Block(torch.autograd.Function):
         with torch.enable_grad(), ctx.guard():
             answers = zip(ctx.run(inputs), gradients, strict=True)
             pairs = [(answer, g) for answer, g in answers if g is not None and answer.requires_grad]
+            if not pairs:  # what is learned through went in, and was not used
+                return None, None, None, *(None for _ in needed)
             outputs, given = zip(*pairs, strict=True)
             found = iter(torch.autograd.grad(outputs, leaves, given, allow_unused=True))
         return None, None, None, *(next(found) if wanted else None for wanted in needed)

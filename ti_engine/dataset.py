@@ -17,7 +17,7 @@ from .placeholder import split_at_placeholder
 
 @dataclass(frozen=True)
 class Batch:
-    """latents: [B, C, h, w] on the CPU; captions: B texts with the placeholder in them."""
+    """latents: [B, C + known_channels, h, w] on the CPU; captions: B texts with the placeholder in them."""
 
     latents: Tensor
     captions: list[str]
@@ -25,9 +25,10 @@ class Batch:
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """Latents of N pictures (mean and standard deviation, each [N, C, h, w]) and their captions.
+    """Latents of pictures (mean and standard deviation, each [M, C + known_channels, h, w]) and their captions.
 
-    With mirrored pictures the second half of the rows belongs to the mirror images.
+    Row i belongs to picture i % num_pictures: there are more rows than pictures where they are mirrored too, or where
+    an inpainting model sees them behind several masks.
     """
 
     mean: Tensor
@@ -60,7 +61,7 @@ def encode_training_set(
             "choose a placeholder such as S*."
         )
     source = CaptionSource(config.placeholder, templates, captions)
-    batch = prepare_pictures(pictures, config.resolution)
+    batch = prepare_pictures(pictures, config.resolution or backend.resolution)
     if config.flip:
         batch = torch.cat([batch, batch.flip(-1)])
     mean, deviation = backend.encode_pictures(batch)

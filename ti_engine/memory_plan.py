@@ -38,7 +38,7 @@ def choose_plan(
     available: float,
     ways: Sequence[Recompute] = tuple(Recompute),
 ) -> MemoryPlan:
-    """The fastest plan that fits into `available` bytes; the smallest where none does, or the first if none is known.
+    """The fastest plan that fits into `available` bytes; the smallest where none does, the last way if none is known.
 
     count: bytes of a step of so many samples. Counting takes seconds, so it is asked for the whole batch and, if that
     does not fit, for one sample: every sample needs the same. ways: those to choose from, the fastest first.
@@ -55,7 +55,8 @@ def choose_plan(
             each = (whole - one) / (batch_size - 1)
             sizes = {n: one + (n - 1) * each for n in range(batch_size, 0, -1) if batch_size % n == 0}
         for samples, needed in sizes.items():
-            smallest = MemoryPlan(samples, way, int(needed * MARGIN))
+            plan = MemoryPlan(samples, way, int(needed * MARGIN))
             if needed * MARGIN <= available:
-                return smallest
-    return smallest or MemoryPlan(batch_size, ways[0], None)
+                return plan
+            smallest = plan if smallest is None or int(needed * MARGIN) < (smallest.bytes or 0) else smallest
+    return smallest or MemoryPlan(batch_size, ways[-1], None)

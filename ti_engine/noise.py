@@ -12,7 +12,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-Prediction = Literal["epsilon", "v_prediction", "sample", "flow"]
+Prediction = Literal["epsilon", "v_prediction", "sample", "flow", "scaled_flow"]
+"""What a model was trained to tell. scaled_flow: as flow, with noisy latents divided by the share of the picture in
+them, so that their noise levels are standard deviations (Cosmos-Predict2)."""
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from .dataset import TrainingSet
 from .embedding import TokenEmbedding
 from .evaluation_set import draw_evaluation_set
 from .gradients import GradientSum, draw_samples, gradients_of
-from .initial import initial_vectors
+from .initial import initial_vectors, trained_encoders
 
 FINAL_LEARNING_RATE = 0.05  # of the full one, at the end of the cosine
 _PATIENCE = 8  # evaluations without a better state before training stops early
@@ -80,9 +80,10 @@ def train(
     for settings that do not fit the model.
     """
     generator = torch.Generator().manual_seed(config.seed)
-    vectors = {k: v.requires_grad_(True) for k, v in initial_vectors(backend, config, start).items()}
+    vectors = initial_vectors(backend, config, start)
+    trained = {key: vectors[key].requires_grad_(True) for key in trained_encoders(backend, config)}
     optimizer = torch.optim.AdamW(
-        [{"params": [v], "scale": backend.encoders[k].scale} for k, v in vectors.items()],
+        [{"params": [v], "scale": backend.encoders[k].scale} for k, v in trained.items()],
         betas=(0.9, 0.99),
         weight_decay=0.0,
     )
@@ -112,7 +113,7 @@ def train(
             yield TrainStep(step - 1, loss, learning_rate, record)
             return
         if config.gradient_clip:
-            torch.nn.utils.clip_grad_norm_(vectors.values(), config.gradient_clip)
+            torch.nn.utils.clip_grad_norm_(trained.values(), config.gradient_clip)
         optimizer.step()
         record.losses.append(loss)
         look(step)

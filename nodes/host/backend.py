@@ -8,6 +8,7 @@ from typing import Any
 
 import comfy.model_management as memory
 import torch
+from comfy.utils import common_upscale
 from torch import Tensor
 
 from ...ti_engine import EncoderInfo, NoiseSchedule, TokenEmbedding
@@ -17,6 +18,8 @@ from .borrow import Loan
 from .caption_encoding import EncodedBatch, encode_captions
 from .denoiser import denoise
 from .family import noise_schedule, recognise
+from .inpainting import with_masks
+from .known_families import UNPROVEN
 from .memory_count import available_memory, counted_step
 from .picture import sample_picture
 from .recomputing import Blocks, blocks_of
@@ -38,10 +41,14 @@ class HostBackend:
         self._patcher, self._clip = _without_dynamic_loading(model), _clip_without_dynamic_loading(clip)
         self._vae = vae
         self._loan: Loan | None = None
+        self._latent_shape: tuple[int, ...] | None = None  # of one picture, once there was one
+        self.known_channels = self._family.known_channels
+        self.resolution: int = self._family.resolution
         self._blocks = Blocks(
             [block for encoder in self._family.encoders.values() for block in blocks_of(encoder.network)],
-            blocks_of(self._patcher.model.diffusion_model),
-            self._family.adds_in_place,
+            # A model that nobody has tried is only run in the way that is right for every one.
+            [] if self._family.facts is UNPROVEN else blocks_of(self._patcher.model.diffusion_model),
+            self._family.facts.adds_in_place,
         )
         self.plan: MemoryPlan | None = None
         """How a batch is computed; known once the models are lent."""
@@ -54,7 +61,11 @@ class HostBackend:
         dtype = base.manual_cast_dtype or base.get_dtype()
         self.loss_scale = FLOAT16_LOSS_SCALE if dtype == torch.float16 else 1.0
         precision = str(dtype).removeprefix("torch.")
-        facts = [self._family.name, " + ".join(self.encoders), self.schedule.prediction]
+        facts = [
+            self._family.name + (" for inpainting" if self.known_channels else ""),
+            " + ".join(self.encoders),
+            self.schedule.prediction,
+        ]
         self.description = f"{', '.join(facts)}, {precision} on {self.device}"
 
     def lent(self, batch_size: int, resolution: int, gradient_checkpointing: str = "auto") -> Loan:
@@ -65,7 +76,7 @@ class HostBackend:
         patchers = [self._patcher, self._clip.patcher]
 
         def count(samples: int, way: Recompute) -> int | None:
-            step = self._step_on_nothing(self._latent_shape(samples, resolution), way)
+            step = self._step_on_nothing([samples, *self._shape(resolution, self.known_channels)], way)
             return counted_step(patchers, step, self._blocks.recomputed(way))
 
         ways = self._blocks.ways(gradient_checkpointing)
@@ -73,7 +84,7 @@ class HostBackend:
         self.samples_at_once = self.plan.samples_at_once
         need = self.plan.bytes
         if need is None:
-            need = self._patcher.model.memory_required(self._latent_shape(batch_size, resolution)) * _ACTIVATIONS
+            need = self._patcher.model.memory_required([batch_size, *self._shape(resolution)]) * _ACTIVATIONS
         self._loan = Loan(patchers, need, self._blocks.recomputed, self.plan.recompute)
         return self._loan
 
@@ -84,12 +95,32 @@ class HostBackend:
         self._loan.set_recompute(Recompute.EVERYTHING)
         return True
 
+    def cost(self) -> str:
+        """How a step is computed and what memory that takes, as far as it is known."""
+        if self._loan is None or self.plan is None:
+            return ""
+        how = {
+            Recompute.NOTHING: "checkpointing off",
+            Recompute.ENCODERS: "checkpointing of the text encoders",
+            Recompute.EVERYTHING: "checkpointing on",
+        }[self._loan.recompute]
+        if self.plan.bytes is None:
+            return how
+        patchers = (self._patcher, self._clip.patcher)
+        weights = sum(patcher.model_size() for patcher in patchers if patcher.load_device == self.device)
+        return f"{how}, about {(weights + self.plan.bytes) / 1e9:.2g} GB of {self.device.type} memory"
+
     @property
     def _recompute(self) -> Recompute:
         return Recompute.NOTHING if self._loan is None else self._loan.recompute
 
-    def _latent_shape(self, samples: int, resolution: int) -> list[int]:
-        return [samples, self._family.latent_channels, resolution // 8, resolution // 8]
+    def _shape(self, resolution: int, more_channels: int = 0) -> tuple[int, ...]:
+        """Of the latents of a picture: as the autoencoder gave them, or as most would."""
+        if self._latent_shape is None:
+            frames = [1] if self._family.film else []
+            return (self._family.latent_channels + more_channels, *frames, resolution // 8, resolution // 8)
+        channels, *sides = self._latent_shape
+        return (channels + more_channels, *sides)
 
     def _step_on_nothing(self, shape: Sequence[int], way: Recompute) -> Callable[[], None]:
         """A step of `shape` latents that computes with whatever memory holds."""
@@ -97,10 +128,10 @@ class HostBackend:
         def step() -> None:
             captions = [f"a photo of S* , {number}" for number in range(shape[0])]
             vectors = {key: torch.empty(1, info.width, requires_grad=True) for key, info in self.encoders.items()}
-            encoded = self._encode(captions, {"S*": vectors}, True, way)
+            encoded = self._encode_captions(captions, {"S*": vectors}, True, way)
             latents = torch.empty(*shape, device=self.device)
-            in_place = self._must_run_twice(way)
-            denoise(self._patcher, latents, latents.new_ones(shape[0]), encoded.cond, in_place).sum().backward()
+            sigma, twice = latents.new_ones(shape[0]), self._must_run_twice(way)
+            denoise(self._patcher, latents, sigma, encoded.cond, self._family, twice).sum().backward()
             encoded.backward()
 
         return step
@@ -114,7 +145,10 @@ class HostBackend:
             "sampler_pre_cfg_function",
             "sampler_post_cfg_function",
         }
-        return [f"The model carries {name}, which training does not call." for name in sorted(names & options.keys())]
+        carried = [
+            f"The model carries {name}, which training does not call." for name in sorted(names & options.keys())
+        ]
+        return [*self._family.warnings, *carried]
 
     def word_vectors(self, words: str) -> dict[str, Tensor]:
         return {key: vocabulary.vectors(words) for key, vocabulary in self._vocabularies.items()}
@@ -124,18 +158,31 @@ class HostBackend:
 
     @torch.no_grad()
     def encode_pictures(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        base = self._patcher.model
         with self._originals_back():
-            # One at a time: some autoencoders take a batch for the frames of a film.
-            raw = [self._vae.encode(p[None].movedim(1, -1)) for p in pictures]
-        mean = self._patcher.model.process_latent_in(torch.cat(raw).float().cpu())
+            raw = self._encode(pictures)
+            mean = base.process_latent_in(raw)
+            self._latent_shape = tuple(mean.shape[1:])
+            if self.known_channels:
+                mean = with_masks(base, pictures, mean, self._encode)
         return mean, torch.zeros_like(mean)  # the host gives the mode of the posterior and not its width
+
+    def _encode(self, pictures: Tensor) -> Tensor:
+        """The autoencoder's latents [N, C, h, w] ([N, C, 1, h, w] for films) of [N, 3, H, W], not yet scaled."""
+        side = self._family.facts.side
+        if side is not None:  # as the host's own node for this family does
+            size = pictures.shape[-1] // side * self._vae.downscale_ratio
+            pictures = common_upscale(pictures, size, size, "bicubic", "center")
+        # One at a time: some autoencoders take a batch for the frames of a film.
+        raw = torch.cat([self._vae.encode(p[None].movedim(1, -1)) for p in pictures]).float().cpu()
+        return raw.unsqueeze(2) if self._family.film and raw.ndim == 4 else raw
 
     def encode(
         self, captions: Sequence[str], placeholder: str, vectors: Mapping[str, Tensor], differentiable: bool
     ) -> EncodedBatch:
-        return self._encode(captions, {placeholder: vectors}, differentiable, self._recompute)
+        return self._encode_captions(captions, {placeholder: vectors}, differentiable, self._recompute)
 
-    def _encode(
+    def _encode_captions(
         self,
         captions: Sequence[str],
         words: Mapping[str, Mapping[str, Tensor]],
@@ -147,18 +194,19 @@ class HostBackend:
 
     def denoise(self, noisy: Tensor, sigma: Tensor, cond: Any) -> Tensor:
         memory.throw_exception_if_processing_interrupted()
-        return denoise(self._patcher, noisy, sigma, cond, self._must_run_twice(self._recompute))
+        return denoise(self._patcher, noisy, sigma, cond, self._family, self._must_run_twice(self._recompute))
 
     def _must_run_twice(self, way: Recompute) -> bool:
         """Whether the network as a whole has to, because it adds in place and its blocks do not run twice."""
-        return self._family.adds_in_place and not (way is Recompute.EVERYTHING and self._blocks.denoiser)
+        return self._family.facts.adds_in_place and not (way is Recompute.EVERYTHING and self._blocks.denoiser)
 
     def sample(
         self, prompt: str, embedding: TokenEmbedding | None, seed: int, resolution: int, steps: int = 20
     ) -> Tensor:
+        shape = self._shape(resolution)
         with self._originals_back():
             return sample_picture(
-                self._patcher, self._clip, self._vae, prompt, embedding, seed, resolution, steps, self._family.guidance
+                self._patcher, self._clip, self._vae, prompt, embedding, seed, shape, steps, self._family.guidance
             )
 
     def _originals_back(self) -> AbstractContextManager[None]:

@@ -129,9 +129,10 @@ def training_kernels() -> Iterator[None]:
 
 def _swap_inference_tensors(root: nn.Module, swaps: list[_Swap]) -> None:
     for module in root.modules():
-        for owner, is_parameter in ((module._parameters, True), (module._buffers, False)):
+        # Some modules keep what they once computed as a plain attribute (rotary tables).
+        for owner, is_parameter in ((module._parameters, True), (module._buffers, False), (vars(module), False)):
             for name, tensor in owner.items():
-                if tensor is None or not (tensor.is_inference() or tensor.requires_grad):
+                if not isinstance(tensor, Tensor) or not (tensor.is_inference() or tensor.requires_grad):
                     continue
                 plain = _plain(tensor)
                 swaps.append(

@@ -21,8 +21,6 @@ from .prompt import Tokens, tokenize
 Entry = dict[str, Any]
 """One text as the host's encode gives it: "cond" [1, T, D], and what else its family has ("pooled_output", ...)."""
 
-_LEARNED_THROUGH = ("cond", "pooled_output")  # the tensors of an entry that gradients go through
-
 
 @dataclass
 class Conditioning:
@@ -93,7 +91,7 @@ def encode_captions(
     to be loaded already (borrow.Loan).
     """
     distinct = list(dict.fromkeys(captions))
-    tokens = [tokenize(clip, caption, words) for caption in distinct]
+    tokens = [tokenize(clip, caption, words, weights=False) for caption in distinct]
     passes = [tokens] if together else [[one] for one in tokens]
     with torch.no_grad():
         entries = [entry for part in passes for entry in run_encoders(clip, part)]
@@ -124,4 +122,6 @@ def run_encoders(clip: Any, captions: Sequence[Tokens]) -> list[Entry]:
 
 
 def _tensors(entry: Entry) -> list[str]:
-    return [name for name in _LEARNED_THROUGH if isinstance(entry.get(name), Tensor)]
+    """The tensors of an entry that gradients may go through: token states, pooled text, a second encoder's states.
+    Masks and token numbers are whole numbers."""
+    return [name for name, value in entry.items() if isinstance(value, Tensor) and value.is_floating_point()]

@@ -14,25 +14,28 @@ from torch import Tensor
 
 from ...ti_engine.memory import overwriting_allowed
 from .caption_encoding import Conditioning, Entry
-
-# What distilled guidance is told in training: "as the data are" (1). Families without it do not read the entry.
-_GUIDANCE_IN_TRAINING = {"guidance": 1.0}
+from .family import Family
 
 
-def denoise(patcher: Any, noisy: Tensor, sigma: Tensor, cond: Conditioning, adds_in_place: bool) -> Tensor:
-    """Estimate [B, C, h, w] of the clean latents in float32. noisy: [B, C, h, w]; sigma: [B].
+def denoise(patcher: Any, noisy: Tensor, sigma: Tensor, cond: Conditioning, family: Family, twice: bool) -> Tensor:
+    """Estimate [B, C, h, w] of the clean latents in float32. noisy: [B, C + known channels, h, w]; sigma: [B].
 
-    Samples whose captions differ in length in a way that the model cannot take side by side are computed apart.
+    twice: the network adds in place, and runs once more as a whole for the gradient. Latents of films have T = 1 before
+    h. Samples whose captions differ in length in a way that the model cannot take side by side are computed apart.
     """
     noisy, sigma = noisy.to(patcher.load_device), sigma.to(patcher.load_device)
-    conds = [_model_conds(patcher, entry, noisy[:1]) for entry in cond.distinct]
+    noisy, known = noisy.split([family.latent_channels, family.known_channels], dim=1)
+    guidance = {} if family.facts.told_guidance is None else {"guidance": family.facts.told_guidance}
+    conds = [_model_conds(patcher, {**guidance, **entry}, noisy[:1]) for entry in cond.distinct]
     parts, places = [], []
     for rows in _side_by_side([conds[i] for i in cond.index]):
         inputs = {
             name: first.concat([conds[cond.index[r]][name] for r in rows[1:]])
             for name, first in conds[cond.index[rows[0]]].items()
         }
-        parts.append(_apply(patcher, noisy[rows], sigma[rows], inputs, adds_in_place))
+        if family.known_channels:
+            inputs["c_concat"] = known[rows]
+        parts.append(_apply(patcher, noisy[rows], sigma[rows], inputs, twice))
         places += rows
     together = torch.cat(parts)
     return together if places == sorted(places) else together[torch.tensor(places).argsort()]
@@ -40,7 +43,7 @@ def denoise(patcher: Any, noisy: Tensor, sigma: Tensor, cond: Conditioning, adds
 
 def _model_conds(patcher: Any, entry: Entry, noise: Tensor) -> dict[str, Any]:
     """The host's COND objects for one caption and one sample."""
-    options = {**_GUIDANCE_IN_TRAINING, **{k: v for k, v in entry.items() if k != "cond"}}
+    options = {k: v for k, v in entry.items() if k != "cond"}
     (encoded,) = encode_model_conds(
         patcher.model.extra_conds,
         convert_cond([[entry["cond"], options]]),
@@ -64,7 +67,7 @@ def _side_by_side(conds: Sequence[Mapping[str, Any]]) -> Iterator[list[int]]:
         left = [i for i in left if i not in group]
 
 
-def _apply(patcher: Any, noisy: Tensor, sigma: Tensor, inputs: Mapping[str, Any], adds_in_place: bool) -> Tensor:
+def _apply(patcher: Any, noisy: Tensor, sigma: Tensor, inputs: Mapping[str, Any], twice: bool) -> Tensor:
     options = {
         **patcher.model_options.get("transformer_options", {}),
         "optimized_attention_override": _plain_attention,
@@ -78,7 +81,7 @@ def _apply(patcher: Any, noisy: Tensor, sigma: Tensor, inputs: Mapping[str, Any]
         return patcher.model.apply_model(noisy, sigma, transformer_options=options, **given)
 
     learned = [n for n, value in inputs.items() if isinstance(value, Tensor) and value.requires_grad]
-    if not adds_in_place or not learned:
+    if not twice or not learned:
         return run(inputs)
     return _Again.apply(run, inputs, learned, *(inputs[name] for name in learned))  # pyright: ignore[reportReturnType]
 

@@ -20,10 +20,22 @@ class TextEncoder:
 
 def text_encoders(clip: Any) -> dict[str, TextEncoder]:
     """Key -> encoder, in the host's order. One whose weights were not loaded (SD3 without T5) is left out."""
-    found = {}
+    found, networks = {}, clip.cond_stage_model
     for name, tokenizer in vars(clip.tokenizer).items():
-        network = getattr(clip.cond_stage_model, name, None)  # the host gives both the same name
+        # The host gives both the same name, but where T5 is alone it calls the tokenizer "clip_t5xxl".
+        network = getattr(networks, name, None) or getattr(networks, name.removeprefix("clip_"), None)
         if isinstance(tokenizer, SDTokenizer) and isinstance(network, SDClipModel):
             key = tokenizer.embedding_key
-            found[key] = TextEncoder(key, tokenizer.embedding_size, tokenizer, network)
+            found[key] = TextEncoder(key, _width(tokenizer, network), tokenizer, network)
     return found
+
+
+def is_language_model(network: SDClipModel) -> bool:
+    """Whether it is one of the host's Llama-like networks, which older hosts cannot weigh words in."""
+    return any("text_encoders.llama" in c.__module__ for c in type(network.transformer).__mro__)
+
+
+def _width(tokenizer: SDTokenizer, network: SDClipModel) -> int:
+    # Of the network itself: the host's tokenizer for Ernie Image tells another one's width.
+    weight = getattr(network.transformer.get_input_embeddings(), "weight", None)
+    return int(weight.shape[1]) if weight is not None and weight.ndim == 2 else tokenizer.embedding_size

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -55,19 +56,36 @@ def counted_step(
 @contextmanager
 def _stand_ins(patchers: Sequence[Any]) -> Iterator[list[Tensor]]:
     """The models' parameters and buffers replaced by tensors of their shapes on their devices."""
-    originals: list[tuple[dict[str, Any], str, Tensor]] = []
+    modules = [(module, patcher.load_device) for patcher in patchers for module in patcher.model.modules()]
+    # Not only the weights: some modules keep what they have computed.
+    before = [(kept, dict(kept)) for module, _ in modules for kept in _kept(module)]
     made: list[Tensor] = []
     try:
-        for patcher in patchers:
-            for module in patcher.model.modules():
-                for tensors in (module._parameters, module._buffers):
-                    for name, tensor in tensors.items():
-                        if tensor is not None:
-                            originals.append((tensors, name, tensor))
-                            made.append(torch.empty(tensor.shape, dtype=tensor.dtype, device=patcher.load_device))
-                            is_parameter = tensors is module._parameters
-                            tensors[name] = nn.Parameter(made[-1], requires_grad=False) if is_parameter else made[-1]
+        for module, device in modules:
+            for tensors in (module._parameters, module._buffers):
+                for name, tensor in tensors.items():
+                    if tensor is not None:
+                        made.append(torch.empty(tensor.shape, dtype=tensor.dtype, device=device))
+                        is_parameter = tensors is module._parameters
+                        tensors[name] = nn.Parameter(made[-1], requires_grad=False) if is_parameter else made[-1]
         yield made
     finally:
-        for tensors, name, tensor in originals:
-            tensors[name] = tensor
+        for kept, content in before:
+            kept.clear()
+            kept.update(content)
+        _forget_cached()
+
+
+def _kept(module: nn.Module) -> list[dict[str, Any]]:
+    """The attributes of a module, and those of them that are dictionaries."""
+    return [vars(module), *(value for value in vars(module).values() if type(value) is dict)]
+
+
+def _forget_cached() -> None:
+    """Empties the caches of the host's functions, which remember results without contents now."""
+    for name, module in list(sys.modules.items()):
+        if module is not None and name.startswith("comfy."):
+            for value in list(vars(module).values()):
+                for function in vars(value).values() if isinstance(value, type) else (value,):
+                    if hasattr(function, "cache_clear"):
+                        function.cache_clear()

@@ -106,6 +106,27 @@ def test_blocks_that_add_in_place_are_refused_without_their_guard(text):
         gradient(network, text)
 
 
+def test_a_tensor_that_reaches_a_block_unseen_keeps_its_gradient(text):
+    network = Network(in_place=False)
+    plain = gradient(network, text)
+    original, hidden = network.blocks[2].forward, []
+
+    def with_hidden(picture, *args, **kwargs):
+        return original(picture + hidden[0].mean(), *args, **kwargs)
+
+    def found():
+        given = text.clone().requires_grad_(True)
+        hidden[:] = [given]
+        network(given).backward()
+        return given.grad
+
+    network.blocks[2].forward = with_hidden
+    wanted = found()
+    with checkpointed(network.blocks):
+        assert torch.equal(found(), wanted)
+    assert not torch.equal(wanted, plain[1])
+
+
 def test_less_is_kept(text):
     network = Network(in_place=False)
 

@@ -67,17 +67,39 @@ def test_the_loss_is_the_squared_error_of_the_networks_own_target(prediction):
 
     if prediction == "flow":
         signal, level = 1 - sigma, sigma
+    elif prediction == "scaled_flow":
+        signal, level = 1 / (1 + sigma), sigma / (1 + sigma)
     else:
         alpha_bar = 1 / (1 + sigma**2)
         signal, level = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
     a, b = signal[:, None, None, None], level[:, None, None, None]
     target = {"epsilon": noise, "v_prediction": a * noise - b * latents, "sample": latents, "flow": noise - latents}
+    target["scaled_flow"] = target["flow"]
     answer = backend.predict(a * latents + b * noise, signal, level, cond)
     reference = ((answer - target[prediction]) ** 2).mean(dim=(1, 2, 3))
 
     loss = diffusion_loss(backend, latents, noise, sigma, cond)
     assert loss.shape == (len(CAPTIONS),)
     torch.testing.assert_close(loss, reference, rtol=1e-9, atol=1e-12)
+
+
+def test_what_the_model_is_told_gets_no_noise_and_counts_for_nothing():
+    """Known channels, as inpainting models have them."""
+    backend = ToyBackend(dtype=torch.float64)
+    latents, noise, sigma = inputs(backend)
+    cond = backend.encode(CAPTIONS, "S*", two_vectors(backend), differentiable=False).cond
+    plain = diffusion_loss(backend, latents, noise, sigma, cond)
+    told = torch.arange(2 * latents[:, :1].numel(), dtype=torch.float64).view(len(CAPTIONS), 2, *LATENT_SHAPE[1:])
+    seen = []
+
+    def denoise(noisy: Tensor, sigma: Tensor, cond: Tensor) -> Tensor:
+        seen.append(noisy[:, -2:])
+        return ToyBackend.denoise(backend, noisy[:, :-2], sigma, cond)
+
+    backend.known_channels, backend.denoise = 2, denoise
+    both = torch.cat([latents, told], 1), torch.cat([noise, torch.randn_like(told)], 1)
+    assert torch.equal(diffusion_loss(backend, *both, sigma, cond), plain)
+    assert torch.equal(seen[0], told)
 
 
 def test_samples_do_not_mix():

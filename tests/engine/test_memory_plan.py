@@ -40,7 +40,7 @@ def test_only_the_ways_that_are_allowed():
 
 
 def test_what_cannot_be_counted_is_tried_as_a_whole():
-    assert choose_plan(lambda *_: None, 8, 0) == MemoryPlan(8, Recompute.NOTHING, None)
+    assert choose_plan(lambda *_: None, 8, 0) == MemoryPlan(8, Recompute.EVERYTHING, None)
     plan = choose_plan(lambda n, way: count(n, way) if way else None, 8, 1e9)
     assert plan.recompute == Recompute.ENCODERS
 

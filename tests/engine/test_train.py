@@ -514,3 +514,30 @@ def test_other_errors_are_not_taken_for_a_full_memory(monkeypatch):
     small_memory(backend, 4, monkeypatch, RuntimeError("shapes do not match"))
     with pytest.raises(RuntimeError, match="shapes"):
         run(toy_config(), backend)
+
+
+def test_encoders_that_are_not_trained_keep_the_initial_word():
+    backend = ToyBackend(widths={"clip_l": 6, "clip_g": 8})
+    record = run(toy_config(train_encoders=("clip_g",), initial_words="red"), backend)
+    word = backend.word_vectors("red")
+    for vectors in record.trajectory:
+        assert torch.equal(vectors["clip_l"], word["clip_l"])
+    assert not torch.equal(record.trajectory[-1]["clip_g"], word["clip_g"])
+    both = run(toy_config(initial_words="red"), ToyBackend(widths={"clip_l": 6, "clip_g": 8}))
+    assert not torch.equal(both.trajectory[-1]["clip_l"], word["clip_l"])
+
+
+def test_an_encoder_that_the_model_has_not_is_named():
+    with pytest.raises(ValueError, match="names t5xxl; this model has clip_l"):
+        run(toy_config(train_encoders=("clip_l", "t5xxl"), initial_words="red"), ToyBackend())
+
+
+def test_the_others_need_a_word_to_see():
+    with pytest.raises(ValueError, match="train_encoders needs initial_words"):
+        toy_config(train_encoders=("clip_l",))
+
+
+def test_the_models_own_resolution_is_the_default():
+    pictures = [torch.rand(3, 90, 70)]
+    dataset = encode_training_set(ToyBackend(resolution=128), pictures, TrainConfig())
+    assert dataset.mean.shape[-2:] == (16, 16)

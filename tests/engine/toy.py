@@ -44,6 +44,7 @@ class ToyBackend:
     dtype: torch.dtype = torch.float32
     rms: float = 0.014
     loss_scale: float = 1.0
+    known_channels: int = 0
     deaf: bool = False
     """The denoiser does not listen to the text, so the gradient is zero."""
     breaks_at: int | None = None
@@ -55,6 +56,7 @@ class ToyBackend:
     denoised: int = 0
     """Calls of `denoise` so far."""
     samples_at_once: int | None = None
+    resolution: int = 64
     saves_memory: bool = False
     """Whether `save_memory` was called."""
 
@@ -134,7 +136,7 @@ class ToyBackend:
             return latents
         if self.prediction == "epsilon":
             return noise
-        return noise - latents if self.prediction == "flow" else signal * noise - level * latents
+        return noise - latents if "flow" in self.prediction else signal * noise - level * latents
 
     def denoise(self, noisy: Tensor, sigma: Tensor, cond: Tensor) -> Tensor:
         self.denoised += 1
@@ -143,6 +145,9 @@ class ToyBackend:
         s = sigma[:, None, None, None]
         if self.prediction == "flow":
             return noisy - s * self.predict(noisy, 1 - sigma, sigma, cond)
+        if self.prediction == "scaled_flow":
+            signal = 1 / (1 + sigma)
+            return noisy / (1 + s) - s / (1 + s) * self.predict(noisy / (1 + s), signal, sigma * signal, cond)
         size = (1 + s**2).sqrt()
         signal = (1 + sigma**2).rsqrt()
         answer = self.predict(noisy / size, signal, sigma * signal, cond)

@@ -66,8 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
     captions = captions_for(files, arguments.captions)
     pictures = [load_picture(file) for file in files]
     backend = open_model(arguments)
-    if "resolution" not in {**PRESETS[arguments.preset], **given}:
-        config = replace(config, resolution=backend.resolution)
+    config = replace(config, resolution=config.resolution or backend.resolution)
     start = None
     if arguments.init_from:
         start = load_embedding(arguments.init_from, {info.width: key for key, info in backend.encoders.items()})
@@ -198,13 +197,7 @@ def _add_setting(group: Any, name: str) -> None:
         options["choices"] = limits["choices"]
     else:
         options |= {"type": type(default), "metavar": {int: "N", float: "X"}.get(type(default), "TEXT")}
-    shown = (
-        "the model's own"
-        if name == "resolution"
-        else ("on" if default else "off")
-        if isinstance(default, bool)
-        else default
-    )
+    shown = ("on" if default else "off") if isinstance(default, bool) else default
     options["help"] = f"{text} [{shown}]" if shown not in ("", ()) else text
     group.add_argument("--" + name.replace("_", "-"), **options)
 

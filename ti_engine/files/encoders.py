@@ -18,7 +18,8 @@ _WIDTHS = {
     "t5xxl": (4096, 1024),
     "umt5xxl": (4096,),
     "llama": (4096,),
-    "mistral3_24b": (5120,),
+    "mistral3_24b": (5120, 3072),  # ComfyUI gives Ernie Image's encoder this name too
+    "ministral3_3b": (3072,),
     "gemma2_2b": (2304,),
     "gemma3_4b": (2560,),
     "gemma3_12b": (3840,),
@@ -28,6 +29,12 @@ _WIDTHS = {
     "qwen3_2b": (2048,),
     "qwen3_4b": (2560,),
     "qwen3_8b": (4096,),
+    "qwen3vl_4b": (2560,),
+    "qwen3vl_8b": (4096,),
+    "pile_t5xl": (2048,),
+    "mt5xl": (2048,),
+    "chinese_roberta": (1024,),
+    "jina_clip_2": (1024,),
 }
 _OTHER_NAMES = {
     "t5": ("t5xxl",),

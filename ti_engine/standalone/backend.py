@@ -57,6 +57,7 @@ class DiffusersBackend:
         width = self._text.info().width
         self.encoder_key = "clip_h" if width == 1024 else "clip_l"
         self.encoders: Mapping[str, EncoderInfo] = {self.encoder_key: self._text.info()}
+        self.known_channels = 0
         self.loss_scale = FLOAT16_LOSS_SCALE if self.dtype == torch.float16 else 1.0
         self.factor = 2 ** (len(_stages(self._autoencoder)) - 1)
         """Pixels of a picture's side for one of its latents."""

@@ -6,7 +6,10 @@ import math
 
 import comfy.model_base
 import pytest
+import small_families
+import small_transformers
 import torch
+from comfy import supported_models
 from in_host import plugin
 
 
@@ -51,10 +54,53 @@ def test_a_model_and_a_clip_that_do_not_belong_together(models, train):
         train()
 
 
-def test_another_family_is_named(models, train, monkeypatch):
-    monkeypatch.setattr(models.model.model, "__class__", comfy.model_base.StableCascade_C)
-    with pytest.raises(ValueError, match=r"Stable Diffusion 1 and 2, SDXL.*this MODEL is a DemoSD"):
+def test_a_family_that_cannot_learn_is_named_with_the_reason(models, train, monkeypatch):
+    monkeypatch.setattr(models.model.model, "__class__", comfy.model_base.SD_X4Upscaler)
+    with pytest.raises(ValueError, match=r"is a DemoSD, which cannot learn a word: it adds detail"):
         train()
+
+
+def test_a_family_that_nobody_has_proven_is_said(models, train, monkeypatch):
+    plain = type("Novel", (type(models.model.model),), {})
+    monkeypatch.setattr(models.model.model, "__class__", plain)
+    assert "Warning: DemoSD (Novel) is not among the families" in train(steps=[1])[3]
+
+
+def test_a_text_encoder_of_another_family(models, train, monkeypatch):
+    monkeypatch.setattr(models.model.model, "__class__", comfy.model_base.StableCascade_C)
+    with pytest.raises(ValueError, match=r"MODEL and CLIP do not belong together.*reads clip_g.*holds clip_l"):
+        train()
+
+
+def test_latents_that_are_no_pictures(models, train, monkeypatch):
+    monkeypatch.setattr(models.model.model.latent_format, "latent_dimensions", 1)
+    with pytest.raises(ValueError, match="its latents are no pictures"):
+        train()
+
+
+def test_a_way_of_sampling_that_nobody_knows(models, train, monkeypatch):
+    sampling = models.model.model.model_sampling
+    monkeypatch.setattr(type(sampling), "calculate_denoised", lambda self, sigma, out, noisy: noisy - out)
+    with pytest.raises(ValueError, match="samples in a way that training does not know"):
+        train()
+
+
+EDITING = {
+    "instruct-pix2pix": lambda: small_families.sd1(supported_models.SD15_instructpix2pix, inputs=8),
+    "Flux control": lambda: small_families.flux_1(inputs=32),
+    "Wan from a picture": lambda: small_transformers.wan(supported_models.WAN21_I2V, more_inputs=20),
+    "SD2 depth": lambda: small_families.sd2(inputs=5),
+}
+
+
+@pytest.mark.parametrize("name", EDITING)
+def test_models_that_edit_are_refused(name, monkeypatch):
+    monkeypatch.setitem(small_families.SMALL, name, EDITING[name])
+    with torch.inference_mode():
+        models = small_families.build(name)
+    with torch.inference_mode(False), pytest.raises(ValueError, match="edit") as caught:
+        plugin("nodes.host.backend").HostBackend(*models)
+    assert len(str(caught.value)) < 400 and "\n" not in str(caught.value)
 
 
 def test_an_inpainting_unet_is_named(models, train):

@@ -1,0 +1,132 @@
+"""Writes docs/models.md from what the tests find out: python tests/host/write_models_page.py ~/ComfyUI [more hosts]
+
+Runs tests/host/inside/test_families.py in each host's interpreter, in minutes. With .json files in place of folders it
+takes what such a run has found before (TI_PROOFS=file.json).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from test_inside import HERE, lend_pytest, make_reference
+
+PAGE = HERE.parents[1] / "docs" / "models.md"
+AS_SDXL = "as SDXL: the same code with fewer blocks"
+FOLLOWS = "refused: it is told a picture or a mask beside the noisy one, and training has none to give"
+NOTES = {
+    "SD21UnclipH": "as SD21UnclipL, with a wider picture vector",
+    "SSD1B": AS_SDXL, "KOALA_700M": AS_SDXL, "KOALA_1B": AS_SDXL, "Segmind_Vega": AS_SDXL,
+    "WAN21_I2V": FOLLOWS, "WAN21_FunControl2V": FOLLOWS, "CosmosI2V": FOLLOWS, "CosmosI2VPredict2": FOLLOWS,
+    "WAN21_CausalAR_T2V": "trains with a warning; not proven, because it draws its frames one after another",
+    "Lens": "trains with a warning; not proven, because the tests have no small GPT-OSS",
+}  # fmt: skip
+HEAD = """# Models
+
+<!-- Written by tests/host/write_models_page.py (make models HOSTS="..."); do not edit. -->
+
+A word can be learned for every model below, with nothing to choose: connect the loaders and run. All text encoders that
+the CLIP holds are trained together. What the graph has put on the model counts too: LoRA, merged weights, another
+sampling (ModelSampling...), clip skip.
+
+Each family is proven on small instances of ComfyUI's own classes with random weights, inside ComfyUI's interpreter
+(`tests/host/inside/test_families.py`):
+
+- **gradient error**: the gradient of the loss in the vectors of all encoders, in float64, against central differences;
+  the largest relative error over the gradient's own direction, random directions and each encoder alone. Allowed: 1e-5.
+- the gradient in float32 has a cosine of at least 0.999 to it (smallest found: {cosine}).
+- 20 steps on one picture lower the loss on the fixed set, and every bit of the model is as before.
+- *Encode Prompt with S\\** reads the word; where ComfyUI has its own `embedding:name` for the family, both give the
+  same conditioning, bit for bit.
+
+Real checkpoints of true shape are random too: SD1.5's in the tests, SD2's and SDXL's by
+`TI_TRUE_SHAPES=1 pytest tests/host/test_inside.py`. No family has been trained with its published weights here.
+
+## What trains
+
+A gradient error stands for "trains and is proven"; a dash for a ComfyUI that does not have the family yet. "File keys"
+are the text encoders and the names of their vectors in a saved word.
+
+| family | {hosts} | file keys | target | `embedding:` |
+|---|{bars}---|---|---|
+{rows}
+
+Models of films learn from pictures as films of one frame. Inpainting models see each picture behind {masks} masks
+(strokes and boxes, a quarter of them over everything) as they were trained; previews draw without a picture. Language
+models keep the prompt template that ComfyUI puts around the text, and do not weigh words in training. Anima's second
+tokenizer, whose token numbers reach the model without a text encoder, reads "thing" where the word stands.
+
+`embedding:` yes: ComfyUI's own syntax finds a saved word too, on its newest version above. no: it has none for this
+family, or stumbles over its own; use *Encode Prompt with S\\**.
+
+## Every family of ComfyUI {newest}
+
+| ComfyUI's name | |
+|---|---|
+{all}
+"""
+
+
+def main(sources: list[str]) -> None:
+    if not sources:
+        sys.exit(__doc__)
+    found = sorted((load(Path(s).expanduser()) for s in sources), key=lambda f: [int(n) for n in f["host"].split(".")])
+    families = list(dict.fromkeys(name for host in reversed(found) for name in host["families"]))
+    lines = [row(name, found) for name in families]
+    proven: dict[str, list[str]] = {}
+    for name, facts in found[-1]["families"].items():
+        proven.setdefault(facts["supported"], []).append(name)
+    cosine = min(facts["cosine"] for host in found for facts in host["families"].values())
+    page = HEAD.format(
+        cosine=f"{int(cosine * 1e5) / 1e5:.5f}", hosts=" | ".join(host["host"] for host in found),
+        bars="---|" * len(found), rows="\n".join(lines), newest=found[-1]["host"], masks=found[-1]["masks"],
+        all="\n".join(f"| {name} | {said(name, reason, proven)} |" for name, reason in found[-1]["all"].items()),
+    )  # fmt: skip
+    PAGE.write_text(page)
+    print(f"wrote {PAGE}")
+
+
+def load(source: Path) -> dict[str, Any]:
+    """What a run of the tests has found; it is made if `source` is a checkout of ComfyUI."""
+    if source.suffix == ".json":
+        return json.loads(source.read_text())
+    python = next((source / venv / "bin" / "python" for venv in (".venv", "venv") if (source / venv).exists()), None)
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        make_reference(scratch)
+        environment = {
+            **os.environ, "PYTHONPATH": str(lend_pytest(scratch / "pytest")), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+            "TI_INSIDE_HOST": folder, "TI_PROOFS": str(scratch / "proofs.json"), "OMP_NUM_THREADS": "1",
+        }  # fmt: skip
+        tests = HERE / "inside" / "test_families.py"
+        command = [python or sys.executable, "-m", "pytest", tests, "-q", "-p", "no:cacheprovider"]
+        subprocess.run(command, cwd=source, env=environment, check=True)
+        return json.loads((scratch / "proofs.json").read_text())
+
+
+def row(name: str, hosts: list[dict[str, Any]]) -> str:
+    of = [host["families"].get(name) for host in hosts]
+    newest = next(facts for facts in reversed(of) if facts)
+    errors = " | ".join(f"{facts['error']:.0e}" if facts else "-" for facts in of)
+    keys = ", ".join(newest["keys"])
+    return f"| {name} | {errors} | {keys} | {newest['target']} | {'yes' if newest['syntax'] else 'no'} |"
+
+
+def said(name: str, reason: str | None, proven: dict[str, list[str]]) -> str:
+    """What becomes of a family: a proof, a reason, or what is known of it otherwise."""
+    if name in proven:
+        return f"trains: {', '.join(proven[name])}"
+    if reason is not None:
+        return f"refused: {reason}"
+    if name not in NOTES:
+        raise SystemExit(f"{name} has neither a proof nor a reason; add a small instance, a refusal or a note.")
+    return NOTES[name]
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
