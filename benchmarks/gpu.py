@@ -252,8 +252,8 @@ class Models(NamedTuple):
     clip: Any
 
 
-def build(family: str, dtype: torch.dtype, small: bool) -> Models:
-    """Random weights in the host's own classes. Encoders are kept in float16, as the host keeps them."""
+def build(family: str, dtype: torch.dtype, small: bool, filled: bool = True) -> Models:
+    """Random weights in the host's own classes, or none. Encoders are kept in float16, as the host keeps them."""
     memory = importlib.import_module("comfy.model_management")
     families = importlib.import_module("comfy.supported_models")
     device = memory.get_torch_device()
@@ -280,7 +280,8 @@ def build(family: str, dtype: torch.dtype, small: bool) -> Models:
     config = kind({**common, **settings})
     config.set_inference_dtype(dtype, None)
     base = config.get_model({}, "", device=device).eval()  # filled where it is used: minutes faster
-    fill(base.diffusion_model)
+    if filled:
+        fill(base.diffusion_model)
     patcher = importlib.import_module("comfy.model_patcher").ModelPatcher
     model = patcher(base, load_device=device, offload_device=memory.unet_offload_device())
     sd, target = importlib.import_module("comfy.sd"), importlib.import_module("comfy.supported_models_base").ClipTarget
@@ -291,7 +292,8 @@ def build(family: str, dtype: torch.dtype, small: bool) -> Models:
         two = importlib.import_module("comfy.sdxl_clip")
         parts = target(two.SDXLTokenizer, two.SDXLClipModel)
     clip = sd.CLIP(parts, model_options={"initial_device": device})
-    fill(clip.cond_stage_model)
+    if filled:
+        fill(clip.cond_stage_model)
     return Models(model, clip)
 
 

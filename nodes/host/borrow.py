@@ -143,7 +143,10 @@ def _swap_inference_tensors(root: nn.Module, swaps: list[_Swap]) -> None:
 
 
 def _plain(tensor: Tensor) -> Tensor:
-    """The same storage without the inference-mode mark."""
+    """The same storage without the inference-mode mark; of newer hosts' quantised weights that of their numbers."""
+    if hasattr(tensor, "_qdata"):
+        quantised: Any = tensor
+        return type(quantised)(_plain(quantised._qdata), quantised._layout_cls, quantised._params)
     empty = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
     return empty.set_(tensor.untyped_storage(), tensor.storage_offset(), tensor.size(), tensor.stride())
 
