@@ -6,11 +6,12 @@ save for backward. For the time of a loan each is replaced by a frozen parameter
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import comfy.model_management as memory
+import comfy.ops
 import torch
 from comfy.sd1_clip import SDClipModel
 from torch import Tensor, nn
@@ -94,6 +95,7 @@ class Loan:
                 self._options += _clip_options(patcher.model)
                 _swap_inference_tensors(patcher.model, self._swaps)
             self._changes.enter_context(training_kernels())
+            self._changes.enter_context(weights_alone_quantised(patcher.model for patcher in self._patchers))
             self._changes.push(self._recomputing)
             self.set_recompute(self.recompute)
         except BaseException:
@@ -117,14 +119,36 @@ def training_kernels() -> Iterator[None]:
     """The host computes with kernels that have a backward while this lasts."""
     # Newer hosts replace some of the others while this is set; older ones have no such flag.
     before = getattr(memory, "in_training", None)
+    fp8_linear = getattr(comfy.ops, "fp8_linear", None)  # multiplies in fp8, where a gradient gets lost
     with differentiable_kernels():
         try:
+            if fp8_linear is not None:
+                setattr(comfy.ops, "fp8_linear", lambda *_: None)  # noqa: B010 - the layers then cast their weights
             if before is not None:
                 memory.in_training = True  # pyright: ignore[reportAttributeAccessIssue]
             yield
         finally:
+            if fp8_linear is not None:
+                setattr(comfy.ops, "fp8_linear", fp8_linear)  # noqa: B010
             if before is not None:
                 memory.in_training = before  # pyright: ignore[reportAttributeAccessIssue]
+
+
+@contextmanager
+def weights_alone_quantised(roots: Iterable[nn.Module]) -> Iterator[None]:
+    """Layers with quantised weights multiply in the model's own precision while this lasts.
+
+    On cards that can, the host quantises what goes into them too, through which some versions let no gradient pass.
+    """
+    name = "_full_precision_mm"
+    layers = [module for root in roots for module in root.modules() if vars(module).get(name) is False]
+    try:
+        for layer in layers:
+            setattr(layer, name, True)
+        yield
+    finally:
+        for layer in layers:
+            setattr(layer, name, False)
 
 
 def _swap_inference_tensors(root: nn.Module, swaps: list[_Swap]) -> None:
