@@ -12,6 +12,7 @@ from .encode_prompt import EncodePrompt
 from .inspect_embedding import InspectEmbedding
 from .merge_embeddings import MergeEmbeddings
 from .train import Train
+from .train_options import TrainOptions
 
 NODES: list[type[io.ComfyNode]] = [
     Train,
@@ -21,6 +22,7 @@ NODES: list[type[io.ComfyNode]] = [
     LoadDemoModel,
     InspectEmbedding,
     MergeEmbeddings,
+    TrainOptions,
 ]
 
 

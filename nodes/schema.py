@@ -13,6 +13,7 @@ from ..ti_engine.config import setting_limits
 
 CATEGORY = "textual inversion"
 TIEmbedding = io.Custom("TI_EMBEDDING")
+TITrainOptions = io.Custom("TI_TRAIN_OPTIONS")
 _LARGEST_EXACT = 2**53  # browsers count whole numbers exactly up to here
 _T = TypeVar("_T")
 
@@ -33,6 +34,11 @@ def setting(name: str, **options: Any) -> Any:
     limits = setting_limits(name)
     default = getattr(TrainConfig, name)
     options = {"default": default, "tooltip": limits["help"], **options}
+    if isinstance(default, bool):
+        return supported(io.Boolean.Input, name, **options)
+    if isinstance(default, tuple):
+        options |= {"default": ", ".join(default), "tooltip": f"{limits['help']} Several: with commas between them."}
+        return supported(io.String.Input, name, **options)
     if limits["choices"]:
         return supported(io.Combo.Input, name, options=list(limits["choices"]), **options)
     if isinstance(default, str):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,10 +12,11 @@ from torch import Tensor
 
 from ..ti_engine import TokenEmbedding, TrainConfig, TrainRecord, encode_training_set, train, training_warnings
 from ..ti_engine.files import training_metadata
-from .host.backend import OUT_OF_MEMORY, HostBackend
+from ..ti_engine.memory import is_out_of_memory
+from .host.backend import HostBackend
 from .host.progress import RunProgress, finished_chart
 from .loss_plot import loss_plot
-from .schema import CATEGORY, TIEmbedding, setting, supported
+from .schema import CATEGORY, TIEmbedding, TITrainOptions, setting, supported
 from .train_report import train_report
 from .training_input import contact_sheet, own_captions_and_templates, split_captions, split_pictures
 
@@ -57,6 +59,9 @@ class Train(io.ComfyNode):
                     tooltip="One line for each picture with the placeholder in it. For what = custom any number of "
                     "lines to draw from.",
                 ),
+                TITrainOptions.Input(
+                    "options", optional=True, tooltip="Further settings, from Training Options; all may stay unset."
+                ),
             ],
             outputs=[
                 TIEmbedding.Output(display_name="embedding", tooltip="The learned word, at its best step."),
@@ -87,12 +92,14 @@ class Train(io.ComfyNode):
         resolution: list[int],
         preview_every: list[int],
         captions: list[str] | None = None,
+        options: list[dict[str, Any]] | None = None,
     ) -> io.NodeOutput:
         started = time.monotonic()
         with torch.inference_mode(False):  # the host runs nodes without autograd
             pictures = split_pictures(images)
             own_captions, templates = own_captions_and_templates(split_captions(captions), what[0], len(pictures))
             config = TrainConfig(
+                **(options[0] if options else {}),
                 steps=steps[0],
                 learning_rate=learning_rate[0],
                 batch_size=batch_size[0],
@@ -106,11 +113,12 @@ class Train(io.ComfyNode):
                 preview_every=preview_every[0],
             )
             backend = HostBackend(model[0], clip[0], vae[0])
+            config = replace(config, resolution=config.resolution or backend.resolution)
             record, samples = _learn(backend, config, pictures, own_captions)
             if not record.losses:  # the start is no learned word, and must not be saved as one
                 raise ValueError(record.stopped or "Nothing was learned.")
             warnings = backend.ignored() + training_warnings(backend, config, record, len(pictures))
-            report = train_report(backend, config, record, time.monotonic() - started, warnings)
+            report = train_report(backend, config, record, time.monotonic() - started, warnings, backend.cost())
             word = record.embedding()
             metadata = training_metadata(config, record, backend.description, None, len(pictures))
             embedding = TokenEmbedding(word.vectors, word.placeholder, metadata)
@@ -135,18 +143,22 @@ def _learn(
         try:
             samples[step] = backend.sample(prompt, record.embedding(step), config.seed, config.resolution)
             progress.picture(samples[step], step)
-        except OUT_OF_MEMORY:  # what was learned is worth more than a picture of it
+        except Exception as error:  # what was learned is worth more than a picture of it
+            if not is_out_of_memory(error):
+                raise
             progress.phase(f"no memory for a preview at step {step}; training goes on")
 
     progress.phase("loading the models")
-    with backend.lent(config.batch_size, config.resolution):
+    with backend.lent(config.batch_size, config.resolution, config.gradient_checkpointing):
         try:
             for step in train(backend, dataset, config):
                 record = step.record
                 progress.step(step)
                 if config.preview_every and step.index % config.preview_every == 0 and step.index not in samples:
                     preview(step.index)
-        except OUT_OF_MEMORY as error:
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
             if not record.losses:
                 raise ValueError(
                     f"The memory of {backend.device} does not hold a step of training. Lower batch_size or resolution, "

@@ -5,14 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..ti_engine import Backend, TrainConfig, TrainRecord
+from ..ti_engine.initial import trained_encoders
 
 _NEAREST = 5
 
 
 def train_report(
-    backend: Backend, config: TrainConfig, record: TrainRecord, seconds: float, warnings: Sequence[str] = ()
+    backend: Backend,
+    config: TrainConfig,
+    record: TrainRecord,
+    seconds: float,
+    warnings: Sequence[str] = (),
+    cost: str = "",
 ) -> str:
-    """What was learned, how far it came, and what to look out for; one fact a line."""
+    """What was learned, how far it came, what it cost, and what to look out for; one fact a line."""
     done = len(record.trajectory) - 1
     best = record.best_step
     word = record.embedding()
@@ -20,6 +26,7 @@ def train_report(
         f"{config.placeholder}: {word.num_vectors} vector(s), the best of {done} of {config.steps} steps "
         f"(step {best}), in {seconds:.0f} s.",
         f"Model: {backend.description}.",
+        f"Trained for {' + '.join(trained_encoders(backend, config))}, {config.resolution} px{cost and f', {cost}'}.",
     ]
     if record.evaluations:
         first, lowest = record.evaluations[0], record.evaluations[best]
@@ -27,7 +34,8 @@ def train_report(
     if record.stopped:
         lines.append(f"Ended early: {record.stopped}")
     for key, rows in word.vectors.items():
-        usual = backend.encoders[key].norm
+        usual, scale = backend.encoders[key].norm, backend.encoders[key].scale
+        lines.append(f"Learning rate for {key}: {config.learning_rate:g} x {scale:.3g}, the scale of its vocabulary.")
         length = float(rows.norm(dim=1).mean())
         lines.append(f"Length of the vectors of {key}: {length:.3g}; the vocabulary's is {usual:.3g} on average.")
         for number, row in enumerate(rows, 1):

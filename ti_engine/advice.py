@@ -15,6 +15,11 @@ def training_warnings(backend: Backend, config: TrainConfig, record: TrainRecord
             f"The memory did not hold a batch of {config.batch_size}, so it was computed in {record.parts} parts. The "
             "result is the same and takes longer."
         )
+    if record.ran_out_of_memory is not None:
+        warnings.append(
+            f"Memory ran out at step {record.ran_out_of_memory}; that step was computed again in a smaller way, as all "
+            "after it. No step was lost."
+        )
     if num_pictures == 1:
         warnings.append("There was only one picture, so its background and pose became part of the word; use 3 to 5.")
     if _is_word(backend, config.placeholder):

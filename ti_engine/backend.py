@@ -54,11 +54,15 @@ class Backend(Protocol):
     known_channels: int
     """Channels behind those of the latents that hold what the model is told of a picture beside its noisy version (an
     inpainting model: the mask, and what lies outside of it); 0 for most models."""
+    resolution: int
+    """Side in pixels of the pictures that the model was trained on."""
     loss_scale: float
     """Factor on the loss against underflow, to start with: FLOAT16_LOSS_SCALE if the denoiser computes in float16,
     else 1."""
     description: str
     """One line for reports: family, precision, device."""
+    samples_at_once: int | None
+    """The most samples that fit into memory together, as far as that is known before the first step."""
 
     def word_vectors(self, words: str) -> dict[str, Tensor]:
         """The vocabulary's own vectors of the tokens of `words`: encoder key -> float32 [tokens, width].
@@ -91,6 +95,10 @@ class Backend(Protocol):
 
         noisy: [B, C + known_channels, h, w], the noisy latents and what is known.
         """
+        ...
+
+    def save_memory(self) -> bool:
+        """Checkpoint the denoiser from the next `denoise` on (checkpointing.py); False if it is or cannot be."""
         ...
 
     def sample(

@@ -69,7 +69,16 @@ class TrainConfig:
         0, "Start of every random draw. The same seed gives the same vectors on the same device.", 0, 2**63 - 1
     )
     resolution: int = _setting(
-        512, "Side in pixels that pictures are cropped and scaled to; a multiple of 8.", 64, 2048
+        0,
+        "Side in pixels that pictures are cropped and scaled to: a multiple of 8 from 64 on. 0: that of the pictures "
+        "that the model was trained on.",
+        0,
+        2048,
+    )
+    train_encoders: tuple[str, ...] = _setting(
+        (),
+        "Text encoders that the word is learned for, such as clip_l; the others see the initial words in its place. "
+        "Empty: all of the model's. With fewer a step is cheaper and can say less.",
     )
     flip: bool = _setting(False, "Also learn from mirrored pictures. Leave it off where left and right matter.")
     warmup_steps: int = _setting(10, "Updates over which the learning rate rises from 0.", 0, 1_000_000)
@@ -80,6 +89,12 @@ class TrainConfig:
     )
     gradient_accumulation_steps: int = _setting(
         1, "Parts that a batch is split into to save memory; the result stays the same. Divides batch_size.", 1, 4096
+    )
+    gradient_checkpointing: str = _setting(
+        "auto",
+        "Whether the denoiser's blocks run a second time for the gradient instead of keeping what they computed: less "
+        "memory, about a third more time, the same result. auto: when a step does not fit into memory otherwise.",
+        choices=("auto", "on", "off"),
     )
     gradient_clip: float = _setting(
         0.0, "Longest gradient of all vectors together, in the loss's own units. 0: no limit.", 0, math.inf
@@ -105,16 +120,22 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for setting in fields(self):
             self._check(setting.name, setting.default, setting.metadata)
-        if self.resolution % 8:
-            raise ValueError(f"resolution must be a multiple of 8, got {self.resolution}.")
+        if self.resolution % 8 or 0 < self.resolution < 64:
+            raise ValueError(f"resolution must be 0 or a multiple of 8 from 64 to 2048, got {self.resolution}.")
         if self.batch_size % self.gradient_accumulation_steps:
             raise ValueError(
                 f"gradient_accumulation_steps ({self.gradient_accumulation_steps}) must divide "
                 f"batch_size ({self.batch_size})."
             )
-        if isinstance(self.templates, str) or not all(isinstance(text, str) for text in self.templates):
-            raise ValueError(f"templates must be a list of texts, got {self.templates!r}.")
-        object.__setattr__(self, "templates", tuple(self.templates))
+        for name in ("templates", "train_encoders"):
+            texts = getattr(self, name)
+            if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
+                raise ValueError(f"{name} must be a list of texts, got {texts!r}.")
+            object.__setattr__(self, name, tuple(texts))
+        if self.train_encoders and not self.initial_words.strip():
+            raise ValueError(
+                "train_encoders needs initial_words: they are what the other text encoders see in the word's place."
+            )
         if self.templates and self.what != "custom":
             raise ValueError(f"templates are used with what = custom only; what is {self.what}, change one of them.")
         _check_placeholder(self.placeholder)
@@ -158,7 +179,7 @@ class TrainConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """All settings, ready for JSON."""
-        return {**asdict(self), "templates": list(self.templates)}
+        return {**asdict(self), "templates": list(self.templates), "train_encoders": list(self.train_encoders)}
 
 
 def setting_limits(name: str) -> dict[str, Any]:

@@ -61,7 +61,7 @@ def encode_training_set(
             "choose a placeholder such as S*."
         )
     source = CaptionSource(config.placeholder, templates, captions)
-    batch = prepare_pictures(pictures, config.resolution)
+    batch = prepare_pictures(pictures, config.resolution or backend.resolution)
     if config.flip:
         batch = torch.cat([batch, batch.flip(-1)])
     mean, deviation = backend.encode_pictures(batch)

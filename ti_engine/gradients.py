@@ -13,13 +13,12 @@ from .backend import Backend
 from .config import TrainConfig
 from .dataset import TrainingSet
 from .loss import diffusion_loss
+from .memory import is_out_of_memory
 from .noise import draw_sigmas
 
 # For denoisers in float16, whose small gradients are all zero unscaled. As torch.amp.GradScaler starts.
 FLOAT16_LOSS_SCALE = 2.0**16
 _BACK_OFF = 4.0
-OUT_OF_MEMORY = torch.cuda.OutOfMemoryError
-"""What torch raises where an accelerator's memory is full."""
 
 
 @dataclass(frozen=True)
@@ -44,33 +43,54 @@ class GradientSum:
     """Gradients of the mean loss of a batch, part by part, with the loss scaled as float16 needs it.
 
     What does not work is tried again with the same samples in a way that changes no result: where a gradient overflows
-    while the loss does not, the scale is lowered for good; where memory runs out, batches are split further for good.
+    while the loss does not, the scale is lowered for good; where memory runs out, batches are split further for good,
+    and when one sample alone does not fit, the denoiser is checkpointed.
     """
 
     def __init__(self, backend: Backend, config: TrainConfig, vectors: Mapping[str, Tensor]) -> None:
         self._backend, self._config, self._vectors = backend, config, vectors
         self._scale = backend.loss_scale
-        self.parts = config.gradient_accumulation_steps
+        self.parts = _parts(config.batch_size, config.gradient_accumulation_steps)
         """How many parts a batch is computed in now."""
+        if backend.samples_at_once:
+            self.parts = max(self.parts, _parts(config.batch_size, -(-config.batch_size // backend.samples_at_once)))
+        self.ran_out = False
+        """Whether memory ran out and a smaller way was found."""
+        if config.gradient_checkpointing == "on":
+            backend.save_memory()
 
     def of(self, samples: Samples) -> float:
-        """Sets `grad` of the vectors, unscaled; returns the loss. Raises OUT_OF_MEMORY if one sample does not fit."""
+        """Sets `grad` of the vectors, unscaled; returns the loss.
+
+        Raises what is_out_of_memory knows if one sample does not fit in any way.
+        """
         while True:
             try:
                 loss = self._sum(samples)
-            except OUT_OF_MEMORY:
-                if self.parts == len(samples.captions):
+            except Exception as error:
+                if not is_out_of_memory(error) or not self._smaller_is_possible():
                     raise
                 loss = None  # the rest outside, where the failed step's tensors are no longer held by the error
             if loss is None:
-                self.parts = next(n for n in range(self.parts + 1, 1 + len(samples.captions)) if _divides(n, samples))
-                if torch.cuda.is_available():
-                    torch.cuda.empty_cache()
+                self._step_back()
                 continue
             overflow = math.isfinite(loss) and not all(bool(g.isfinite().all()) for g in gradients_of(self._vectors))
             if not overflow or self._scale <= 1:
                 return loss
             self._scale = max(1.0, self._scale / _BACK_OFF)
+
+    def _smaller_is_possible(self) -> bool:
+        return self.parts < self._config.batch_size or self._config.gradient_checkpointing != "off"
+
+    def _step_back(self) -> None:
+        """The next smaller way to compute a batch. Raises MemoryError if there is none."""
+        if self.parts < self._config.batch_size:
+            self.parts = _parts(self._config.batch_size, self.parts + 1)
+        elif not self._backend.save_memory():
+            raise MemoryError(f"The memory of {self._backend.device} does not hold a step of one sample.")
+        self.ran_out = True
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
 
     def _sum(self, samples: Samples) -> float:
         device, count = self._backend.device, len(samples.captions)
@@ -99,8 +119,9 @@ class GradientSum:
         return total
 
 
-def _divides(parts: int, samples: Samples) -> bool:
-    return len(samples.captions) % parts == 0
+def _parts(batch_size: int, least: int) -> int:
+    """The smallest number of equal parts of a batch that is at least `least`."""
+    return next(n for n in range(least, batch_size + 1) if batch_size % n == 0)
 
 
 def gradients_of(vectors: Mapping[str, Tensor]) -> list[Tensor]:

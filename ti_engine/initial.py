@@ -33,6 +33,17 @@ def initial_vectors(backend: Backend, config: TrainConfig, start: TokenEmbedding
     }
 
 
+def trained_encoders(backend: Backend, config: TrainConfig) -> list[str]:
+    """The keys of the text encoders whose vectors are learned. Raises ValueError for one that the model has not."""
+    unknown = [key for key in config.train_encoders if key not in backend.encoders]
+    if unknown:
+        raise ValueError(
+            f"train_encoders names {', '.join(unknown)}; this model has {', '.join(backend.encoders)}. Choose of "
+            "these, or leave it empty for all."
+        )
+    return [key for key in backend.encoders if not config.train_encoders or key in config.train_encoders]
+
+
 def _spread(rows: Tensor, count: int) -> Tensor:
     index = (torch.arange(count) * len(rows)) // count if count > len(rows) else torch.arange(count)
     return rows[index].clone()

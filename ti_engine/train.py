@@ -20,7 +20,7 @@ from .dataset import TrainingSet
 from .embedding import TokenEmbedding
 from .evaluation_set import draw_evaluation_set
 from .gradients import GradientSum, draw_samples, gradients_of
-from .initial import initial_vectors
+from .initial import initial_vectors, trained_encoders
 
 FINAL_LEARNING_RATE = 0.05  # of the full one, at the end of the cosine
 _PATIENCE = 8  # evaluations without a better state before training stops early
@@ -40,7 +40,9 @@ class TrainRecord:
     stopped: str | None = None
     """Why training ended before its last step, as a sentence; None if it did not."""
     parts: int = 1
-    """Parts that batches were computed in at last; more than asked for where memory ran out."""
+    """Parts that batches were computed in at last; more than asked for where memory did not hold them together."""
+    ran_out_of_memory: int | None = None
+    """The last update that had to be computed anew in a smaller way, because memory ran out; None if none had."""
     last_good: int | None = None
     """The last step whose vectors gave a finite loss, where later ones did not; None if all did."""
 
@@ -78,9 +80,10 @@ def train(
     for settings that do not fit the model.
     """
     generator = torch.Generator().manual_seed(config.seed)
-    vectors = {k: v.requires_grad_(True) for k, v in initial_vectors(backend, config, start).items()}
+    vectors = initial_vectors(backend, config, start)
+    trained = {key: vectors[key].requires_grad_(True) for key in trained_encoders(backend, config)}
     optimizer = torch.optim.AdamW(
-        [{"params": [v], "scale": backend.encoders[k].scale} for k, v in vectors.items()],
+        [{"params": [v], "scale": backend.encoders[k].scale} for k, v in trained.items()],
         betas=(0.9, 0.99),
         weight_decay=0.0,
     )
@@ -101,6 +104,8 @@ def train(
             group["lr"] = learning_rate * group["scale"]
         loss = gradient_sum.of(draw_samples(backend, dataset, config, generator))
         record.parts = gradient_sum.parts
+        if gradient_sum.ran_out:
+            record.ran_out_of_memory, gradient_sum.ran_out = step, False
         record.stopped = _trouble(step, loss, vectors)
         if record.stopped:
             if not math.isfinite(loss):  # it is the vectors of the step before that gave this loss
@@ -108,7 +113,7 @@ def train(
             yield TrainStep(step - 1, loss, learning_rate, record)
             return
         if config.gradient_clip:
-            torch.nn.utils.clip_grad_norm_(vectors.values(), config.gradient_clip)
+            torch.nn.utils.clip_grad_norm_(trained.values(), config.gradient_clip)
         optimizer.step()
         record.losses.append(loss)
         look(step)

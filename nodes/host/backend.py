@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -13,15 +13,18 @@ from torch import Tensor
 
 from ...ti_engine import EncoderInfo, NoiseSchedule, TokenEmbedding
 from ...ti_engine.gradients import FLOAT16_LOSS_SCALE
+from ...ti_engine.memory_plan import MemoryPlan, Recompute, choose_plan
 from .borrow import Loan
 from .caption_encoding import EncodedBatch, encode_captions
 from .denoiser import denoise
 from .family import noise_schedule, recognise
 from .inpainting import with_masks
+from .known_families import UNPROVEN
+from .memory_count import available_memory, counted_step
 from .picture import sample_picture
+from .recomputing import Blocks, blocks_of
 from .vocabulary import Vocabulary
 
-OUT_OF_MEMORY = memory.OOM_EXCEPTION
 _ACTIVATIONS = 8  # training keeps the activations that sampling frees; times the host's own estimate for sampling
 
 
@@ -38,8 +41,18 @@ class HostBackend:
         self._patcher, self._clip = _without_dynamic_loading(model), _clip_without_dynamic_loading(clip)
         self._vae = vae
         self._loan: Loan | None = None
-        self._shape: tuple[int, ...] | None = None  # of one picture's latents, once there was one
+        self._latent_shape: tuple[int, ...] | None = None  # of one picture's latents, once there was one
         self.known_channels = self._family.known_channels
+        self.resolution: int = self._family.resolution
+        self._blocks = Blocks(
+            [block for encoder in self._family.encoders.values() for block in blocks_of(encoder.network)],
+            # A model that nobody has tried is only run in the way that is right for every one.
+            [] if self._family.facts is UNPROVEN else blocks_of(self._patcher.model.diffusion_model),
+            self._family.facts.adds_in_place,
+        )
+        self.plan: MemoryPlan | None = None
+        """How a batch is computed; known once the models are lent."""
+        self.samples_at_once: int | None = None
         base = self._patcher.model
         self._vocabularies = {key: Vocabulary(encoder) for key, encoder in self._family.encoders.items()}
         self.schedule: NoiseSchedule = noise_schedule(self._patcher.get_model_object("model_sampling"))
@@ -55,17 +68,73 @@ class HostBackend:
         ]
         self.description = f"{', '.join(facts)}, {precision} on {self.device}"
 
-    def lent(self, batch_size: int, resolution: int) -> Loan:
-        """The context in which training runs: models on their devices, weights usable by autograd."""
-        need = self._patcher.model.memory_required(self._latent_shape(batch_size, resolution)) * _ACTIVATIONS
-        self._loan = Loan([self._patcher, self._clip.patcher], need)
+    def lent(self, batch_size: int, resolution: int, gradient_checkpointing: str = "auto") -> Loan:
+        """The context in which training runs: models on their devices, weights usable by autograd.
+
+        gradient_checkpointing: as in TrainConfig. Sets `plan`, by what a step will need and what memory there is.
+        """
+        patchers = [self._patcher, self._clip.patcher]
+
+        def count(samples: int, way: Recompute) -> int | None:
+            step = self._step_on_nothing([samples, *self._shape(resolution, self.known_channels)], way)
+            return counted_step(patchers, step, self._blocks.recomputed(way))
+
+        ways = self._blocks.ways(gradient_checkpointing)
+        self.plan = choose_plan(count, batch_size, available_memory(self.device, patchers), ways)
+        self.samples_at_once = self.plan.samples_at_once
+        need = self.plan.bytes
+        if need is None:
+            need = self._patcher.model.memory_required([batch_size, *self._shape(resolution)]) * _ACTIVATIONS
+        self._loan = Loan(patchers, need, self._blocks.recomputed, self.plan.recompute)
         return self._loan
 
-    def _latent_shape(self, samples: int, resolution: int) -> list[int]:
-        """Of what `denoise` is given for `samples` pictures of that side."""
-        frames = [1] if self._family.film else []
-        channels, *rest = self._shape or (self._family.latent_channels, *frames, resolution // 8, resolution // 8)
-        return [samples, channels + self.known_channels, *rest]
+    def save_memory(self) -> bool:
+        """Run everything twice that can be, from now on; False if it does already."""
+        if self._loan is None or self._loan.recompute is Recompute.EVERYTHING:
+            return False
+        self._loan.set_recompute(Recompute.EVERYTHING)
+        return True
+
+    def cost(self) -> str:
+        """How a step is computed and what memory that takes, as far as it is known."""
+        if self._loan is None or self.plan is None:
+            return ""
+        how = {
+            Recompute.NOTHING: "checkpointing off",
+            Recompute.ENCODERS: "checkpointing of the text encoders",
+            Recompute.EVERYTHING: "checkpointing on",
+        }[self._loan.recompute]
+        if self.plan.bytes is None:
+            return how
+        patchers = (self._patcher, self._clip.patcher)
+        weights = sum(patcher.model_size() for patcher in patchers if patcher.load_device == self.device)
+        return f"{how}, about {(weights + self.plan.bytes) / 1e9:.2g} GB of {self.device.type} memory"
+
+    @property
+    def _recompute(self) -> Recompute:
+        return Recompute.NOTHING if self._loan is None else self._loan.recompute
+
+    def _shape(self, resolution: int, more_channels: int = 0) -> tuple[int, ...]:
+        """Of the latents of a picture: as the autoencoder gave them, or as most would."""
+        if self._latent_shape is None:
+            frames = [1] if self._family.film else []
+            return (self._family.latent_channels + more_channels, *frames, resolution // 8, resolution // 8)
+        channels, *sides = self._latent_shape
+        return (channels + more_channels, *sides)
+
+    def _step_on_nothing(self, shape: Sequence[int], way: Recompute) -> Callable[[], None]:
+        """A step of `shape` latents that computes with whatever memory holds."""
+
+        def step() -> None:
+            captions = [f"a photo of S* , {number}" for number in range(shape[0])]
+            vectors = {key: torch.empty(1, info.width, requires_grad=True) for key, info in self.encoders.items()}
+            encoded = self._encode_captions(captions, {"S*": vectors}, True, way)
+            latents = torch.empty(*shape, device=self.device)
+            sigma, twice = latents.new_ones(shape[0]), self._must_run_twice(way)
+            denoise(self._patcher, latents, sigma, encoded.cond, self._family, twice).sum().backward()
+            encoded.backward()
+
+        return step
 
     def ignored(self) -> list[str]:
         """What is attached to the model and takes part in sampling but not in training, as sentences."""
@@ -93,7 +162,7 @@ class HostBackend:
         with self._originals_back():
             raw = self._encode(pictures)
             mean = base.process_latent_in(raw)
-            self._shape = tuple(mean.shape[1:])
+            self._latent_shape = tuple(mean.shape[1:])
             if min(mean.shape[-2:]) < (least := self._family.facts.least_side):
                 raise ValueError(
                     f"{self._family.name} needs larger pictures: {least} latents along a side, not {mean.shape[-1]}. "
@@ -116,18 +185,30 @@ class HostBackend:
     def encode(
         self, captions: Sequence[str], placeholder: str, vectors: Mapping[str, Tensor], differentiable: bool
     ) -> EncodedBatch:
-        words, together = {placeholder: vectors}, self._family.joins_captions
-        return encode_captions(self._clip, captions, words, differentiable, together)
+        return self._encode_captions(captions, {placeholder: vectors}, differentiable, self._recompute)
+
+    def _encode_captions(
+        self,
+        captions: Sequence[str],
+        words: Mapping[str, Mapping[str, Tensor]],
+        differentiable: bool,
+        way: Recompute,
+    ) -> EncodedBatch:
+        guarded = way is not Recompute.NOTHING and bool(self._blocks.encoders)
+        return encode_captions(self._clip, captions, words, differentiable, self._family.joins_captions, guarded)
 
     def denoise(self, noisy: Tensor, sigma: Tensor, cond: Any) -> Tensor:
         memory.throw_exception_if_processing_interrupted()
-        return denoise(self._patcher, noisy, sigma, cond, self._family, self._family.adds_in_place)
+        return denoise(self._patcher, noisy, sigma, cond, self._family, self._must_run_twice(self._recompute))
+
+    def _must_run_twice(self, way: Recompute) -> bool:
+        """Whether the network as a whole has to, because it adds in place and its blocks do not run twice."""
+        return self._family.facts.adds_in_place and not (way is Recompute.EVERYTHING and self._blocks.denoiser)
 
     def sample(
         self, prompt: str, embedding: TokenEmbedding | None, seed: int, resolution: int, steps: int = 20
     ) -> Tensor:
-        shape = self._latent_shape(1, resolution)[1:]
-        shape[0] -= self.known_channels
+        shape = self._shape(resolution)
         with self._originals_back():
             return sample_picture(
                 self._patcher, self._clip, self._vae, prompt, embedding, seed, shape, steps, self._family.guidance

@@ -6,15 +6,18 @@ save for backward. For the time of a loan each is replaced by a frozen parameter
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import comfy.model_management as memory
+import comfy.ops
 import torch
 from comfy.sd1_clip import SDClipModel
 from torch import Tensor, nn
 
+from ...ti_engine.memory import is_out_of_memory
+from ...ti_engine.memory_plan import Recompute
 from .kernels import differentiable_kernels
 
 _CLIP_OPTIONS = ("layer", "layer_idx", "return_projected_pooled", "execution_device")  # set by every encoding
@@ -30,17 +33,26 @@ class _Swap(NamedTuple):
 class Loan:
     """The models of `patchers`, wholly on their devices and usable by autograd while the `with` lasts.
 
-    memory_required: bytes to keep free beside the weights. After the `with`, however it ends, every parameter, buffer
-    and option is the very object that it was.
+    memory_required: bytes to keep free beside the weights. recomputed: makes the context in which blocks run twice for
+    their gradient, from the start on or, after `recompute`, from then on. After the `with`, however it ends, every
+    parameter, buffer, option and block is as it was.
     """
 
-    def __init__(self, patchers: Sequence[Any], memory_required: float) -> None:
+    def __init__(
+        self,
+        patchers: Sequence[Any],
+        memory_required: float,
+        recomputed: Callable[[Recompute], AbstractContextManager[None]] = lambda _: nullcontext(),
+        recompute: Recompute = Recompute.NOTHING,
+    ) -> None:
         self._patchers = list(patchers)
         self._memory_required = memory_required
+        self._recomputed = recomputed
+        self.recompute = recompute
+        """What runs a second time for the gradient."""
         self._swaps: list[_Swap] = []
         self._options: list[tuple[SDClipModel, dict[str, Any]]] = []
-        self._was_training: bool | None = None
-        self._kernels = ExitStack()
+        self._changes, self._recomputing = ExitStack(), ExitStack()
 
     def __enter__(self) -> Loan:
         self._take()
@@ -54,15 +66,22 @@ class Loan:
         """Whether anything is borrowed now."""
         return bool(self._swaps or self._options)
 
+    def set_recompute(self, way: Recompute) -> None:
+        """Another way from now on, until the end of the loan."""
+        self.recompute = way
+        self._recomputing.close()
+        self._recomputing.enter_context(self._recomputed(way))
+
     @contextmanager
     def paused(self) -> Iterator[None]:
         """The originals are back while this lasts, so that the host may sample, load and unload as it likes."""
         self._give_back()
         try:
             yield  # after any other error the originals stay where they belong
-        except memory.OOM_EXCEPTION:
-            memory.soft_empty_cache()
-            self._take()  # so that training can go on without what did not fit
+        except Exception as error:
+            if is_out_of_memory(error):
+                memory.soft_empty_cache()
+                self._take()  # so that training can go on without what did not fit
             raise
         self._take()
 
@@ -75,17 +94,16 @@ class Loan:
             for patcher in self._patchers:
                 self._options += _clip_options(patcher.model)
                 _swap_inference_tensors(patcher.model, self._swaps)
-            # Newer hosts replace kernels without a backward while this is set; older ones ignore it.
-            self._was_training = getattr(memory, "in_training", None)
-            if self._was_training is not None:
-                memory.in_training = True  # pyright: ignore[reportAttributeAccessIssue]
-            self._kernels.enter_context(differentiable_kernels())
+            self._changes.enter_context(training_kernels())
+            self._changes.enter_context(weights_alone_quantised(patcher.model for patcher in self._patchers))
+            self._changes.push(self._recomputing)
+            self.set_recompute(self.recompute)
         except BaseException:
             self._give_back()
             raise
 
     def _give_back(self) -> None:
-        self._kernels.close()
+        self._changes.close()
         for swap in self._swaps:
             # Only where nobody replaced it meanwhile: blind restoring would leave a LoRA's weights in the model.
             if swap.owner.get(swap.name) is swap.plain:
@@ -94,9 +112,43 @@ class Loan:
         for encoder, options in self._options:
             vars(encoder).update(options)
         self._options.clear()
-        if self._was_training is not None:
-            memory.in_training = self._was_training  # pyright: ignore[reportAttributeAccessIssue]
-            self._was_training = None
+
+
+@contextmanager
+def training_kernels() -> Iterator[None]:
+    """The host computes with kernels that have a backward while this lasts."""
+    # Newer hosts replace some of the others while this is set; older ones have no such flag.
+    before = getattr(memory, "in_training", None)
+    fp8_linear = getattr(comfy.ops, "fp8_linear", None)  # multiplies in fp8, where a gradient gets lost
+    with differentiable_kernels():
+        try:
+            if fp8_linear is not None:
+                setattr(comfy.ops, "fp8_linear", lambda *_: None)  # noqa: B010 - the layers then cast their weights
+            if before is not None:
+                memory.in_training = True  # pyright: ignore[reportAttributeAccessIssue]
+            yield
+        finally:
+            if fp8_linear is not None:
+                setattr(comfy.ops, "fp8_linear", fp8_linear)  # noqa: B010
+            if before is not None:
+                memory.in_training = before  # pyright: ignore[reportAttributeAccessIssue]
+
+
+@contextmanager
+def weights_alone_quantised(roots: Iterable[nn.Module]) -> Iterator[None]:
+    """Layers with quantised weights multiply in the model's own precision while this lasts.
+
+    On cards that can, the host quantises what goes into them too, through which some versions let no gradient pass.
+    """
+    name = "_full_precision_mm"
+    layers = [module for root in roots for module in root.modules() if vars(module).get(name) is False]
+    try:
+        for layer in layers:
+            setattr(layer, name, True)
+        yield
+    finally:
+        for layer in layers:
+            setattr(layer, name, False)
 
 
 def _swap_inference_tensors(root: nn.Module, swaps: list[_Swap]) -> None:
@@ -115,7 +167,10 @@ def _swap_inference_tensors(root: nn.Module, swaps: list[_Swap]) -> None:
 
 
 def _plain(tensor: Tensor) -> Tensor:
-    """The same storage without the inference-mode mark."""
+    """The same storage without the inference-mode mark; of newer hosts' quantised weights that of their numbers."""
+    if hasattr(tensor, "_qdata"):
+        quantised: Any = tensor
+        return type(quantised)(_plain(quantised._qdata), quantised._layout_cls, quantised._params)
     empty = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
     return empty.set_(tensor.untyped_storage(), tensor.storage_offset(), tensor.size(), tensor.stride())
 

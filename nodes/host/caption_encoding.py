@@ -6,15 +6,16 @@ again with gradients, and what was collected is carried on to the vectors. Same 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import allow_mutation_on_saved_tensors
 from torch.overrides import TorchFunctionMode
 
+from ...ti_engine.memory import overwriting_allowed
 from .prompt import Tokens, tokenize
 
 Entry = dict[str, Any]
@@ -37,13 +38,13 @@ class EncodedBatch:
     clip: Any
     passes: list[list[Tokens]]
     """The captions' tokens, those that go through the encoder together side by side."""
+    guarded: bool = False
+    """Whether the encoder's layers see to their guards themselves, as checkpointed ones do."""
 
     def backward(self) -> None:
         """Carry the gradients of `cond` on to the vectors; does nothing where none arrived."""
         entries = iter(self.cond.distinct)
-        # The encoders' layers add in place, which autograd refuses without the first guard; newer hosts write
-        # into `out=` arguments, which the second one drops. Backward has to happen inside.
-        with torch.enable_grad(), allow_mutation_on_saved_tensors(), _WithoutOut():
+        with torch.enable_grad(), _WithoutOut() if self.guarded else encoder_guard():
             for captions in self.passes:
                 leaves = [next(entries) for _ in captions]
                 if all(leaf[name].grad is None for leaf in leaves for name in _tensors(leaf)):
@@ -55,6 +56,15 @@ class EncodedBatch:
                     if leaf[name].grad is not None and again[name].requires_grad
                 ]
                 torch.autograd.backward([tensor for tensor, _ in pairs], [gradient for _, gradient in pairs])
+
+
+@contextmanager
+def encoder_guard() -> Iterator[None]:
+    """What the encoders need around a forward with gradients and its backward."""
+    # Their layers add in place, which autograd refuses without the first; newer hosts write into `out=` arguments,
+    # which the second one drops.
+    with overwriting_allowed(), _WithoutOut():
+        yield
 
 
 class _WithoutOut(TorchFunctionMode):
@@ -73,11 +83,12 @@ def encode_captions(
     words: Mapping[str, Mapping[str, Tensor]],
     differentiable: bool,
     together: bool,
+    guarded: bool = False,
 ) -> EncodedBatch:
     """Captions with vectors in place of the words (placeholder -> encoder key -> rows), each distinct one once.
 
-    together: in one pass; then nothing but the token states is kept of them. The CLIP has to be loaded already
-    (borrow.Loan).
+    together: in one pass; then nothing but the token states is kept of them. guarded: as of EncodedBatch. The CLIP has
+    to be loaded already (borrow.Loan).
     """
     distinct = list(dict.fromkeys(captions))
     tokens = [tokenize(clip, caption, words, weights=False) for caption in distinct]
@@ -87,7 +98,7 @@ def encode_captions(
     for entry in entries:
         for name in _tensors(entry):
             entry[name] = entry[name].clone().requires_grad_(differentiable)
-    return EncodedBatch(Conditioning(entries, [distinct.index(c) for c in captions]), clip, passes)
+    return EncodedBatch(Conditioning(entries, [distinct.index(c) for c in captions]), clip, passes, guarded)
 
 
 def run_encoders(clip: Any, captions: Sequence[Tokens]) -> list[Entry]:

@@ -20,7 +20,7 @@ from torch import Tensor
 from ...ti_engine.demo.model import AUTOENCODER, GUIDANCE, LATENT_SIZE, TEXT_ENCODER, UNET, WEIGHTS
 from ...ti_engine.demo.tokenizer import MAX_LENGTH, VOCABULARY, DemoTokenizer
 from .demo_autoencoder import host_autoencoder
-from .family import GUIDANCE_ATTRIBUTE
+from .family import GUIDANCE_ATTRIBUTE, RESOLUTION_ATTRIBUTE
 from .folders import embedding_folders
 
 Weights = dict[str, Tensor]
@@ -75,6 +75,7 @@ def _unet(weights: Weights) -> Any:
     converted = {host: weights[theirs] for theirs, host in names.items() if theirs in weights}
     _load(model.diffusion_model, converted, "the UNet")
     setattr(model, GUIDANCE_ATTRIBUTE, GUIDANCE)
+    setattr(model, RESOLUTION_ATTRIBUTE, 8 * UNET["sample_size"])
     # Not CoreModelPatcher: weights that are faulted in from a file need a file of the host's own kinds.
     return comfy.model_patcher.ModelPatcher(
         model, load_device=memory.get_torch_device(), offload_device=memory.unet_offload_device()

@@ -11,8 +11,8 @@ from comfy.ldm.modules.attention import attention_pytorch
 from comfy.sampler_helpers import convert_cond
 from comfy.samplers import encode_model_conds
 from torch import Tensor
-from torch.autograd.graph import allow_mutation_on_saved_tensors
 
+from ...ti_engine.memory import overwriting_allowed
 from .caption_encoding import Conditioning, Entry
 from .family import Family
 
@@ -111,7 +111,7 @@ class _Again(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = gradients
         tensors = [t.detach().requires_grad_(True) for t in ctx.saved_tensors]
-        with torch.enable_grad(), allow_mutation_on_saved_tensors():
+        with torch.enable_grad(), overwriting_allowed():
             answer = ctx.run({**ctx.inputs, **dict(zip(ctx.learned, tensors, strict=True))})
             found = torch.autograd.grad(answer, tensors, gradient, allow_unused=True)
         return (None, None, None, *found)

@@ -16,7 +16,8 @@ from ...ti_engine.noise import Prediction, append_dims
 from .encoders import TextEncoder, text_encoders
 from .known_families import PROVEN, REFUSED, UNPROVEN, Facts
 
-GUIDANCE_ATTRIBUTE = "textual_inversion_guidance"  # on a model that knows its own; the demo model does
+# On a model that knows its own; the demo model does.
+GUIDANCE_ATTRIBUTE, RESOLUTION_ATTRIBUTE = "textual_inversion_guidance", "textual_inversion_resolution"
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Family:
     name: the host's name for it. facts: in what it differs. encoders: by key, all of them are trained.
     latent_channels: of its autoencoder. film: its latents have frames. known_channels: see Backend. joins_captions: one
     encoder, of which the model reads the token states alone, so many captions fit in one pass. guidance: for previews.
+    resolution: side in pixels of the pictures that it was trained on, as far as its class tells.
     warnings: what to say about it in the report.
     """
 
@@ -37,6 +39,7 @@ class Family:
     known_channels: int
     joins_captions: bool
     guidance: float
+    resolution: int
     warnings: tuple[str, ...] = ()
 
     @property
@@ -91,8 +94,14 @@ def recognise(model: Any, clip: Any, vae: Any) -> Family:
         known_channels=_known_channels(name, base, facts, channels, dimensions),
         joins_captions=len(encoders) == 1 and plain_unet,
         guidance=float(getattr(base, GUIDANCE_ATTRIBUTE, facts.guidance)),
+        resolution=getattr(base, RESOLUTION_ATTRIBUTE, _resolution(base, facts)),
         warnings=tuple(warnings),
     )
+
+
+def _resolution(base: Any, facts: Facts) -> int:
+    second_sd2 = base.model_config.unet_config.get("context_dim") == 1024 and facts.resolution == 512
+    return 768 if second_sd2 and isinstance(base.model_sampling, model_sampling.V_PREDICTION) else facts.resolution
 
 
 def noise_schedule(sampling: Any) -> NoiseSchedule:

@@ -18,8 +18,9 @@ class Facts:
     text tells whether they fit. adds_in_place: its blocks overwrite what autograd would have to keep. guidance: for
     previews. told_guidance: what a model with distilled guidance is told in training (1: as the data are); None: the
     host's default. side: pixels of a picture's side for one of its latents, where the autoencoder alone does not tell.
-    least_side: latents along a side that the host's own code needs. told_nothing: takes a given picture too, and empty
-    channels where there is none, as text alone was trained.
+    resolution: side in pixels of the pictures that it was trained on. least_side: latents along a side that the host's
+    own code needs. told_nothing: takes a given picture too, and empty channels where there is none, as text alone was
+    trained.
     """
 
     reads: tuple[str, ...] = ()
@@ -28,6 +29,7 @@ class Facts:
     told_guidance: float | None = 1.0
     side: int | None = None
     least_side: int = 1
+    resolution: int = 1024
     told_nothing: bool = False
 
 
@@ -35,10 +37,10 @@ _UNET = Facts(guidance=7.0)
 UNPROVEN = Facts(adds_in_place=True)  # right for every model, and costs one more forward pass
 
 PROVEN: Mapping[str, Facts] = {
-    "BaseModel": _UNET,
+    "BaseModel": Facts(guidance=7.0, resolution=512),
     "SDXL": _UNET,
     "SDXLRefiner": _UNET,
-    "SD21UNCLIP": _UNET,
+    "SD21UNCLIP": Facts(guidance=7.0, resolution=768),
     "StableCascade_C": Facts(("clip_g",), guidance=4.0, side=42),
     "SD3": Facts(("clip_l", "clip_g", "t5xxl"), guidance=5.0),
     "AuraFlow": Facts(("pile_t5xl",), guidance=3.5),
@@ -54,16 +56,16 @@ PROVEN: Mapping[str, Facts] = {
     "QwenImage": Facts(("qwen25_7b",), guidance=2.5),
     "Omnigen2": Facts(("qwen25_3b",), adds_in_place=True, guidance=5.0),
     "HunyuanImage21": Facts(("qwen25_7b",), adds_in_place=True, guidance=3.5),
-    "HunyuanVideo": Facts(("clip_l", "llama"), adds_in_place=True, guidance=1.0),
-    "HunyuanVideo15": Facts(("qwen25_7b",), adds_in_place=True, guidance=6.0, told_nothing=True),
-    "WAN21": Facts(("umt5xxl",), guidance=6.0),
-    "WAN22": Facts(("umt5xxl",), guidance=5.0),
-    "LTXV": Facts(("t5xxl",), adds_in_place=True, guidance=3.0),
-    "GenmoMochi": Facts(("t5xxl",)),
-    "CosmosVideo": Facts(("t5xxl",), guidance=7.0),
+    "HunyuanVideo": Facts(resolution=512, reads=("clip_l", "llama"), adds_in_place=True, guidance=1.0),
+    "HunyuanVideo15": Facts(resolution=512, reads=("qwen25_7b",), adds_in_place=True, guidance=6.0, told_nothing=True),
+    "WAN21": Facts(resolution=512, reads=("umt5xxl",), guidance=6.0),
+    "WAN22": Facts(resolution=512, reads=("umt5xxl",), guidance=5.0),
+    "LTXV": Facts(resolution=512, reads=("t5xxl",), adds_in_place=True, guidance=3.0),
+    "GenmoMochi": Facts(resolution=512, reads=("t5xxl",)),
+    "CosmosVideo": Facts(resolution=704, reads=("t5xxl",), guidance=7.0),
     "CosmosPredict2": Facts(("t5xxl",), guidance=4.0),
     "Anima": Facts(("qwen3_06b",), guidance=4.0),
-    "Kandinsky5": Facts(("qwen25_7b", "clip_l"), guidance=5.0, told_nothing=True),
+    "Kandinsky5": Facts(resolution=512, reads=("qwen25_7b", "clip_l"), guidance=5.0, told_nothing=True),
     "Kandinsky5Image": Facts(("qwen25_7b", "clip_l"), guidance=3.5),
     "ErnieImage": Facts(("mistral3_24b", "ministral3_3b"), guidance=4.0),
     "ChromaRadiance": Facts(("t5xxl",), adds_in_place=True, guidance=4.0, told_guidance=None),

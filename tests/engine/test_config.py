@@ -24,7 +24,7 @@ from ti_engine import PRESETS, TrainConfig
         ("num_vectors", 0, "from 1"),
         ("seed", -1, "from 0"),
         ("seed", 2**63, "from 0"),
-        ("resolution", 56, "from 64 to 2048"),
+        ("resolution", 56, "0 or a multiple of 8 from 64 to 2048"),
         ("resolution", 100, "a multiple of 8"),
         ("warmup_steps", -1, "from 0"),
         ("gradient_accumulation_steps", 0, "from 1"),

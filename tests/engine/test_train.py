@@ -422,31 +422,122 @@ def test_a_gradient_that_is_exactly_zero_ends_the_run_with_the_cause(cut, monkey
     assert len(record.trajectory) == 1
 
 
-def small_memory(backend: ToyBackend, largest: int, monkeypatch) -> None:
-    """Makes the backend's memory hold `largest` samples at once."""
+OUT_OF_MEMORY = [
+    torch.cuda.OutOfMemoryError("CUDA out of memory."),
+    RuntimeError("MPS backend out of memory (MPS allocated: 1 GB)"),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory"),
+    MemoryError(),
+]
+
+
+def small_memory(backend: ToyBackend, largest: int, monkeypatch, error=OUT_OF_MEMORY[0], twice=0) -> None:
+    """Makes the backend's memory hold `largest` samples at once, and `twice` once it saves memory."""
     denoise = backend.denoise
 
     def tight(noisy, sigma, cond):
-        if len(noisy) > largest and cond.requires_grad:
-            raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+        if len(noisy) > (twice if backend.saves_memory else largest) and cond.requires_grad:
+            raise error
         return denoise(noisy, sigma, cond)
 
     monkeypatch.setattr(backend, "denoise", tight)
 
 
-def test_a_batch_that_does_not_fit_is_split_and_nothing_is_lost(monkeypatch):
+@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=lambda e: type(e).__name__)
+def test_a_batch_that_does_not_fit_is_split_and_nothing_is_lost(error, monkeypatch):
     whole = run(toy_config(), ToyBackend(dtype=torch.float64))
     backend = ToyBackend(dtype=torch.float64)
-    small_memory(backend, 2, monkeypatch)
+    small_memory(backend, 2, monkeypatch, error)
     split = run(toy_config(), backend)
-    assert split.parts == 4
-    assert whole.losses == pytest.approx(split.losses, rel=1e-5)
-    for a, b in zip(whole.trajectory, split.trajectory, strict=True):
+    assert split.parts == 4 and split.ran_out_of_memory == 1 and not backend.saves_memory
+    assert_same_run(whole, split)
+
+
+def assert_same_run(one, other):
+    assert one.losses == pytest.approx(other.losses, rel=1e-5)
+    for a, b in zip(one.trajectory, other.trajectory, strict=True):
         torch.testing.assert_close(a["clip_l"], b["clip_l"], rtol=1e-4, atol=1e-6)
 
 
-def test_a_sample_that_does_not_fit_is_the_callers_to_explain(monkeypatch):
+def test_memory_that_runs_out_in_the_middle_of_a_run_loses_no_step(monkeypatch):
+    whole = run(toy_config(), ToyBackend(dtype=torch.float64))
+    backend = ToyBackend(dtype=torch.float64)
+    denoise, calls = backend.denoise, []
+
+    def fuller_and_fuller(noisy, sigma, cond):
+        calls.append(cond.requires_grad)
+        if cond.requires_grad and sum(calls) > 10 and len(noisy) > 4:
+            raise torch.cuda.OutOfMemoryError
+        return denoise(noisy, sigma, cond)
+
+    monkeypatch.setattr(backend, "denoise", fuller_and_fuller)
+    split = run(toy_config(), backend)
+    assert split.parts == 2 and split.ran_out_of_memory == 11 and len(split.losses) == 30
+    assert_same_run(whole, split)
+
+
+def test_the_denoiser_is_checkpointed_when_one_sample_does_not_fit(monkeypatch):
+    whole = run(toy_config(), ToyBackend(dtype=torch.float64))
+    backend = ToyBackend(dtype=torch.float64)
+    small_memory(backend, 0, monkeypatch, twice=1)
+    record = run(toy_config(), backend)
+    assert backend.saves_memory and record.parts == 8
+    assert_same_run(whole, record)
+
+
+def test_checkpointing_can_be_asked_for_and_forbidden(monkeypatch):
     backend = ToyBackend()
-    small_memory(backend, 0, monkeypatch)
+    run(toy_config(gradient_checkpointing="on"), backend)
+    assert backend.saves_memory
+    backend = ToyBackend()
+    small_memory(backend, 0, monkeypatch, twice=8)
     with pytest.raises(torch.cuda.OutOfMemoryError):
+        run(toy_config(gradient_checkpointing="off"), backend)
+
+
+def test_no_more_samples_at_once_than_the_backend_says():
+    backend = ToyBackend(dtype=torch.float64, samples_at_once=3)
+    record = run(toy_config(), backend)
+    assert record.parts == 4 and record.ran_out_of_memory is None
+    assert_same_run(run(toy_config(), ToyBackend(dtype=torch.float64)), record)
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=lambda e: type(e).__name__)
+def test_a_sample_that_does_not_fit_is_the_callers_to_explain(error, monkeypatch):
+    backend = ToyBackend()
+    small_memory(backend, 0, monkeypatch, error)
+    with pytest.raises(MemoryError):
         run(toy_config(), backend)
+
+
+def test_other_errors_are_not_taken_for_a_full_memory(monkeypatch):
+    backend = ToyBackend()
+    small_memory(backend, 4, monkeypatch, RuntimeError("shapes do not match"))
+    with pytest.raises(RuntimeError, match="shapes"):
+        run(toy_config(), backend)
+
+
+def test_encoders_that_are_not_trained_keep_the_initial_word():
+    backend = ToyBackend(widths={"clip_l": 6, "clip_g": 8})
+    record = run(toy_config(train_encoders=("clip_g",), initial_words="red"), backend)
+    word = backend.word_vectors("red")
+    for vectors in record.trajectory:
+        assert torch.equal(vectors["clip_l"], word["clip_l"])
+    assert not torch.equal(record.trajectory[-1]["clip_g"], word["clip_g"])
+    both = run(toy_config(initial_words="red"), ToyBackend(widths={"clip_l": 6, "clip_g": 8}))
+    assert not torch.equal(both.trajectory[-1]["clip_l"], word["clip_l"])
+
+
+def test_an_encoder_that_the_model_has_not_is_named():
+    with pytest.raises(ValueError, match="names t5xxl; this model has clip_l"):
+        run(toy_config(train_encoders=("clip_l", "t5xxl"), initial_words="red"), ToyBackend())
+
+
+def test_the_others_need_a_word_to_see():
+    with pytest.raises(ValueError, match="train_encoders needs initial_words"):
+        toy_config(train_encoders=("clip_l",))
+
+
+def test_the_models_own_resolution_is_the_default():
+    pictures = [torch.rand(3, 90, 70)]
+    dataset = encode_training_set(ToyBackend(resolution=128), pictures, TrainConfig())
+    assert dataset.mean.shape[-2:] == (16, 16)

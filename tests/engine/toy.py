@@ -55,6 +55,10 @@ class ToyBackend:
     """Every caption that was encoded for training."""
     denoised: int = 0
     """Calls of `denoise` so far."""
+    samples_at_once: int | None = None
+    resolution: int = 64
+    saves_memory: bool = False
+    """Whether `save_memory` was called."""
 
     def __post_init__(self) -> None:
         self.schedule = toy_schedule(self.prediction, self.dtype)
@@ -150,6 +154,10 @@ class ToyBackend:
         if self.prediction == "sample":
             return answer
         return noisy - s * answer if self.prediction == "epsilon" else noisy / size**2 - s / size * answer
+
+    def save_memory(self) -> bool:
+        saved, self.saves_memory = self.saves_memory, True
+        return not saved
 
     def sample(
         self, prompt: str, embedding: TokenEmbedding | None, seed: int, resolution: int, steps: int = 20

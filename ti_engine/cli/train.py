@@ -66,8 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
     captions = captions_for(files, arguments.captions)
     pictures = [load_picture(file) for file in files]
     backend = open_model(arguments)
-    if "resolution" not in {**PRESETS[arguments.preset], **given}:
-        config = replace(config, resolution=backend.resolution)
+    config = replace(config, resolution=config.resolution or backend.resolution)
     start = None
     if arguments.init_from:
         start = load_embedding(arguments.init_from, {info.width: key for key, info in backend.encoders.items()})
@@ -101,7 +100,7 @@ def learn(
     """Train with a progress bar on stderr. Ctrl-C or a full memory ends it and keeps what was learned."""
     from tqdm import tqdm
 
-    from ..gradients import OUT_OF_MEMORY
+    from ..memory import is_out_of_memory
     from ..train import train
 
     record, began = None, time.monotonic()
@@ -115,7 +114,9 @@ def learn(
                     bar.set_postfix(loss=f"{step.loss:.4f}", best=record.best_step, refresh=False)
     except KeyboardInterrupt:
         return Result(record, True, time.monotonic() - began)
-    except OUT_OF_MEMORY as error:
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
         cure = f"The memory of {backend.device} is full; lower --batch-size or --resolution."
         if record is None or not record.losses:
             raise ValueError(cure) from error
@@ -196,13 +197,7 @@ def _add_setting(group: Any, name: str) -> None:
         options["choices"] = limits["choices"]
     else:
         options |= {"type": type(default), "metavar": {int: "N", float: "X"}.get(type(default), "TEXT")}
-    shown = (
-        "the model's own"
-        if name == "resolution"
-        else ("on" if default else "off")
-        if isinstance(default, bool)
-        else default
-    )
+    shown = ("on" if default else "off") if isinstance(default, bool) else default
     options["help"] = f"{text} [{shown}]" if shown not in ("", ()) else text
     group.add_argument("--" + name.replace("_", "-"), **options)
 

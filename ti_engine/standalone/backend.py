@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from ..backend import EncoderInfo
+from ..checkpointing import checkpointed
 from ..embedding import TokenEmbedding
 from ..gradients import FLOAT16_LOSS_SCALE
 from ..noise import NoiseSchedule, append_dims
@@ -17,6 +19,7 @@ from .text import Conditioning, EncodedTexts, TextEncoder
 
 SD1_GUIDANCE = 7.5
 _PICTURES_AT_ONCE = 4
+_BLOCKS = ("ResnetBlock2D", "BasicTransformerBlock")
 Network = TypeVar("Network", bound=nn.Module)
 
 
@@ -60,6 +63,8 @@ class DiffusersBackend:
         """Pixels of a picture's side for one of its latents."""
         self.resolution: int = int(self._unet.config.sample_size) * self.factor
         """Side in pixels of the pictures that the model was trained on."""
+        self.samples_at_once: int | None = None
+        self._checkpointed, self._checkpointing = False, ExitStack()  # the twin is ours alone, so it may stay that way
         precision = str(self.dtype).removeprefix("torch.")
         self.description = f"{name}: SD1 shape, {self.schedule.prediction}, {precision}, {self.device.type}"
 
@@ -95,6 +100,14 @@ class DiffusersBackend:
         if self.schedule.prediction == "v_prediction":  # v = sqrt(a) noise - sqrt(1 - a) latents
             return noisy / (s**2 + 1) - s / (s**2 + 1).sqrt() * out
         return noisy - s * out
+
+    def save_memory(self) -> bool:
+        if self._checkpointed:
+            return False
+        blocks = [module for module in self._unet.modules() if type(module).__name__ in _BLOCKS]
+        self._checkpointing.enter_context(checkpointed(blocks))
+        self._checkpointed = True
+        return bool(blocks)
 
     @torch.no_grad()
     def encode_pictures(self, pictures: Tensor) -> tuple[Tensor, Tensor]:

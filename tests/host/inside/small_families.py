@@ -31,9 +31,10 @@ class Models(NamedTuple):
     vae: Any
 
 
-def build(name: str) -> Models:
+def build(name: str, dtype: torch.dtype = torch.float32, computes_in: torch.dtype | None = None) -> Models:
     """A small model of a family in SMALL, its text encoders and a stand-in for its autoencoder.
 
+    dtype: of the model's weights, which are left without values unless it is float32. computes_in: where that differs.
     Skips the test where the host has no such family.
     """
     torch.manual_seed(0)
@@ -45,9 +46,10 @@ def build(name: str) -> Models:
         if isinstance(where, ModuleType | None) and lacking.startswith("comfy."):
             pytest.skip(f"this host has no {name}")
         raise
-    config.set_inference_dtype(torch.float32, None)
+    config.set_inference_dtype(dtype, computes_in)
     base = config.get_model({}, "", device=None).train(False)
-    _fill(base.diffusion_model)
+    if dtype == torch.float32:
+        _fill(base.diffusion_model)
     _fill(clip.cond_stage_model)
     model = ModelPatcher(base, load_device=CPU, offload_device=CPU)
     return Models(model, clip, _Vae(config.latent_format, SIDES.get(name, 8)))

@@ -1,0 +1,91 @@
+"""What a step of training will hold in memory, found out without allocating it, and what there is to be had."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import comfy.model_management as memory
+import torch
+from torch import Tensor, nn
+
+from ...ti_engine.memory import CountedMemory
+from .borrow import training_kernels
+
+
+def available_memory(device: torch.device, patchers: Sequence[Any]) -> float:
+    """Bytes that are left on `device` with the models of `patchers` loaded and all others sent away."""
+    free = float(memory.get_free_memory(device))
+    if device.type == "cpu":
+        return free  # the host keeps all weights there anyway
+    loaded = (one for one in memory.current_loaded_models if one.device == device and one.model is not None)
+    others = sum(one.model_loaded_memory() for one in loaded)
+    weights = sum(patcher.model_size() for patcher in patchers if patcher.load_device == device)
+    return free + others - weights - memory.extra_reserved_memory()
+
+
+def counted_step(
+    patchers: Sequence[Any], step: Callable[[], None], recomputing: AbstractContextManager[Any]
+) -> int | None:
+    """The most bytes that `step` holds on the first patcher's device beside the weights; None if it cannot be counted.
+
+    Runs it on stand-ins without contents, also for the weights, which are back afterwards, and inside of `recomputing`.
+    """
+    from torch._subclasses.fake_tensor import FakeTensorMode  # not at the start: it is slow to import
+
+    try:
+        with (
+            FakeTensorMode(allow_non_fake_inputs=True),
+            _stand_ins(patchers) as weights,
+            recomputing,
+            training_kernels(),
+            CountedMemory(weights) as counted,
+        ):
+            step()
+    except memory.InterruptProcessingException:
+        raise
+    except Exception as error:  # an operation whose result depends on values: then nothing is known
+        logging.info("Textual Inversion could not count the memory of a step: %s: %s", type(error).__name__, error)
+        return None
+    return counted.peak.get(patchers[0].load_device.type, 0)
+
+
+@contextmanager
+def _stand_ins(patchers: Sequence[Any]) -> Iterator[list[Tensor]]:
+    """The models' parameters and buffers replaced by tensors of their shapes on their devices."""
+    modules = [(module, patcher.load_device) for patcher in patchers for module in patcher.model.modules()]
+    # Not only the weights: some modules keep what they have computed.
+    before = [(kept, dict(kept)) for module, _ in modules for kept in _kept(module)]
+    made: list[Tensor] = []
+    try:
+        for module, device in modules:
+            for tensors in (module._parameters, module._buffers):
+                for name, tensor in tensors.items():
+                    if tensor is not None:
+                        made.append(torch.empty(tensor.shape, dtype=tensor.dtype, device=device))
+                        is_parameter = tensors is module._parameters
+                        tensors[name] = nn.Parameter(made[-1], requires_grad=False) if is_parameter else made[-1]
+        yield made
+    finally:
+        for kept, content in before:
+            kept.clear()
+            kept.update(content)
+        _forget_cached()
+
+
+def _kept(module: nn.Module) -> list[dict[str, Any]]:
+    """The attributes of a module, and those of them that are dictionaries."""
+    return [vars(module), *(value for value in vars(module).values() if type(value) is dict)]
+
+
+def _forget_cached() -> None:
+    """Empties the caches of the host's functions, which remember results without contents now."""
+    for name, module in list(sys.modules.items()):
+        if module is not None and name.startswith("comfy."):
+            for value in list(vars(module).values()):
+                for function in vars(value).values() if isinstance(value, type) else (value,):
+                    if hasattr(function, "cache_clear"):
+                        function.cache_clear()

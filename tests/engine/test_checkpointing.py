@@ -1,0 +1,182 @@
+"""Checkpointed blocks: the gradient of the plain ones, and less to keep for it."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import nn
+from torch.autograd.graph import allow_mutation_on_saved_tensors
+
+from ti_engine.checkpointing import checkpointed
+from ti_engine.memory import CountedMemory, overwriting_allowed
+
+WIDTH = 16
+
+
+@dataclass
+class Modulation:
+    shift: torch.Tensor
+    scale: torch.Tensor
+
+
+class Block(nn.Module):
+    """Takes and gives tensors in every way that the blocks of denoisers do."""
+
+    def __init__(self, in_place: bool) -> None:
+        super().__init__()
+        self.linear = nn.Linear(WIDTH, WIDTH, dtype=torch.float64)
+        self.in_place = in_place
+
+    def forward(self, picture, text, modulation, options, *, mask):
+        options["calls"] = options.get("calls", 0) + 1
+        inner = torch.layer_norm(picture, (WIDTH,)) * (1 + modulation[0].scale) + modulation[0].shift
+        for _ in range(4):
+            inner = torch.tanh(self.linear(inner) * options["gain"])
+        if self.in_place:
+            picture += inner * mask
+            text += picture.mean(1, keepdim=True)
+            picture += torch.layer_norm(picture, (WIDTH,))
+        else:
+            picture = picture + inner * mask
+            text = text + picture.mean(1, keepdim=True)
+            picture = picture + torch.layer_norm(picture, (WIDTH,))
+        return picture, (text, None)
+
+
+class Network(nn.Module):
+    def __init__(self, in_place: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.blocks = nn.ModuleList(Block(in_place) for _ in range(6))
+        self.requires_grad_(False)
+
+    def forward(self, text):
+        picture = torch.linspace(-1, 1, 2 * 50 * WIDTH, dtype=torch.float64).view(2, 50, WIDTH)
+        modulation = (Modulation(text.mean(1, keepdim=True), text.amax(1, keepdim=True)),)
+        options = {"gain": 1.0}
+        given = text * 1
+        for block in self.blocks:
+            picture, (given, _) = block(picture, given, modulation=modulation, options=options, mask=picture.sigmoid())
+            options["gain"] += 0.25  # the second run has to see what the first one saw
+        return picture.square().mean() + given.square().mean()
+
+
+def gradient(network, text):
+    text = text.clone().requires_grad_(True)
+    loss = network(text)
+    loss.backward()
+    return loss.detach(), text.grad
+
+
+@pytest.fixture
+def text():
+    return torch.randn(2, 3, WIDTH, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_same_loss_and_gradient(in_place, text):
+    network = Network(in_place)
+    with allow_mutation_on_saved_tensors():
+        plain = gradient(network, text)
+    with checkpointed(network.blocks, overwriting_allowed if in_place else nullcontext):
+        twice = gradient(network, text)
+    assert bool(plain[1].any())
+    assert torch.equal(plain[0], twice[0])
+    torch.testing.assert_close(plain[1], twice[1], rtol=1e-12, atol=1e-12)  # but for the order of sums
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_against_central_differences(in_place, text):
+    network = Network(in_place)
+    with checkpointed(network.blocks, overwriting_allowed if in_place else nullcontext):
+        _, found = gradient(network, text)
+        direction = torch.randn(text.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+        with torch.no_grad():
+            above, below = (network(text + s * 1e-6 * direction) for s in (1, -1))
+    measured, told = float((above - below) / 2e-6), float((found * direction).sum())
+    assert abs(measured - told) < 1e-7 * abs(told)
+
+
+def test_blocks_that_add_in_place_are_refused_without_their_guard(text):
+    network = Network(in_place=True)
+    with checkpointed(network.blocks), pytest.raises(RuntimeError, match="inplace operation"):
+        gradient(network, text)
+
+
+def test_a_tensor_that_reaches_a_block_unseen_keeps_its_gradient(text):
+    network = Network(in_place=False)
+    plain = gradient(network, text)
+    original, hidden = network.blocks[2].forward, []
+
+    def with_hidden(picture, *args, **kwargs):
+        return original(picture + hidden[0].mean(), *args, **kwargs)
+
+    def found():
+        given = text.clone().requires_grad_(True)
+        hidden[:] = [given]
+        network(given).backward()
+        return given.grad
+
+    network.blocks[2].forward = with_hidden
+    wanted = found()
+    with checkpointed(network.blocks):
+        assert torch.equal(found(), wanted)
+    assert not torch.equal(wanted, plain[1])
+
+
+def test_less_is_kept(text):
+    network = Network(in_place=False)
+
+    def peak(blocks):
+        with checkpointed(blocks), CountedMemory() as counted:
+            gradient(network, text)
+        return counted.peak["cpu"]
+
+    assert peak(network.blocks) < 0.6 * peak([])
+
+
+def test_without_gradients_each_block_runs_once_and_as_it_is(text):
+    network = Network(in_place=True)
+    options = {"gain": 1.0}
+    with checkpointed(network.blocks, overwriting_allowed), torch.no_grad():
+        picture, modulation = text.clone(), (Modulation(text, text),)
+        out, _ = network.blocks[0](picture, text.clone(), modulation, options, mask=text)
+    assert options["calls"] == 1 and out is picture
+
+
+@pytest.mark.parametrize("ends", ["well", "in an error"])
+def test_every_forward_comes_back(ends, text):
+    network = Network(in_place=False)
+    original = network.blocks[1].forward
+
+    def own(*args, **kwargs):
+        return original(*args, **kwargs)
+
+    network.blocks[1].forward = own  # as another pack may have left it
+    before = [dict(vars(block)) for block in network.blocks]
+    try:
+        with checkpointed(network.blocks):
+            assert all(vars(block)["forward"] is not own for block in network.blocks)
+            if ends != "well":
+                raise RuntimeError("broken on purpose")
+    except RuntimeError:
+        pass
+    assert [dict(vars(block)) for block in network.blocks] == before
+
+
+def test_an_error_in_the_second_run_comes_through(text):
+    network = Network(in_place=False)
+    original, calls = network.blocks[3].forward, []
+
+    def fail(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return original(*args, **kwargs)
+
+    network.blocks[3].forward = fail
+    with checkpointed(network.blocks), pytest.raises(KeyboardInterrupt):
+        gradient(network, text)

@@ -1,0 +1,114 @@
+"""Models in the precisions that people load them in: the gradient of a run against float64 with the same weights."""
+
+from __future__ import annotations
+
+import json
+
+import comfy.ops
+import pytest
+import torch
+from in_host import plugin
+from small_families import SMALL, build
+from test_families import CAPTIONS, Problem, in_float64
+
+HALF = {
+    "float16": (torch.float16, None),
+    "bfloat16": (torch.bfloat16, None),
+    "float16 weights": (torch.float16, torch.float32),
+    "fp8 weights": (torch.float8_e4m3fn, torch.bfloat16),
+}
+FAMILIES = ["SD2", "SDXL", "SD3", "Flux dev"]
+
+
+def backend_of(models):
+    return plugin("nodes.host.backend").HostBackend(*models)
+
+
+def gradient_of_a_run(models, how):
+    """Of the sum over the samples, as the engine computes it, scale of the loss included."""
+    gradients, engine = plugin("ti_engine.gradients"), plugin("ti_engine")
+    backend = backend_of(models)
+    with backend.lent(3, 64, how):
+        problem = Problem(backend, torch.float32)
+        vectors = {key: rows.clone().requires_grad_(True) for key, rows in problem.vectors(problem.start).items()}
+        config = engine.TrainConfig(batch_size=3, gradient_checkpointing=how)
+        samples = gradients.Samples(problem.latents, problem.noise, problem.sigma, CAPTIONS)
+        summed = gradients.GradientSum(backend, config, vectors)
+        summed.of(samples)
+    return len(CAPTIONS) * torch.cat([rows.grad.flatten() for rows in vectors.values()])
+
+
+def exact_gradient(models, monkeypatch):
+    backend = backend_of(models)
+    with backend.lent(3, 64, "off"), in_float64(backend, monkeypatch):
+        return Problem(backend, torch.float64).gradient()
+
+
+def share_weights(wide, narrow):
+    """Those of `wide` in both, rounded as `narrow` holds them."""
+    for a, b in zip([*wide.parameters(), *wide.buffers()], [*narrow.parameters(), *narrow.buffers()], strict=True):
+        b.copy_(a)
+        a.copy_(b.to(a.dtype))
+
+
+@pytest.mark.parametrize("precision", HALF)
+@pytest.mark.parametrize("family", [name for name in FAMILIES if name in SMALL])
+def test_gradient_in_half_precision(family, precision, monkeypatch):
+    dtype, computes_in = HALF[precision]
+    with torch.inference_mode():
+        exact, models = build(family), build(family, dtype, computes_in)
+        share_weights(exact.model.model.diffusion_model, models.model.model.diffusion_model)
+        share_weights(exact.clip.cond_stage_model, models.clip.cond_stage_model)
+    with torch.inference_mode(False):
+        found = gradient_of_a_run(models, "on")
+        wanted = exact_gradient(exact, monkeypatch)
+    assert torch.cosine_similarity(found.double(), wanted, dim=0) >= 0.98
+    assert float(found.norm() / wanted.norm()) == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.skipif(not hasattr(comfy.ops, "mixed_precision_ops"), reason="this host has no quantised weights")
+@pytest.mark.parametrize("multiplies_in_fp8", [False, True])
+def test_gradient_through_quantised_weights(multiplies_in_fp8, monkeypatch):
+    """Scaled fp8 in the host's own layout, also where the card would multiply in it."""
+    if multiplies_in_fp8:
+        monkeypatch.setattr(comfy.model_management, "supports_fp8_compute", lambda device=None: True)
+    with torch.inference_mode():
+        exact, models = build("Flux dev"), build_quantised("Flux dev", monkeypatch)
+        share_weights(exact.clip.cond_stage_model, models.clip.cond_stage_model)
+        quantised = models.model.model.diffusion_model
+        for name, module in exact.model.model.diffusion_model.named_modules():
+            weight = getattr(quantised.get_submodule(name), "weight", None)
+            if hasattr(weight, "dequantize") and hasattr(weight, "_qdata"):
+                module.weight.copy_(weight.dequantize())
+    with torch.inference_mode(False):
+        with backend_of(models).lent(3, 64):
+            pass  # the host wraps such weights anew when it loads them
+        before = dict(quantised.named_parameters())
+        assert any(hasattr(weight, "_qdata") for weight in before.values())
+        found = gradient_of_a_run(models, "auto")
+        wanted = exact_gradient(exact, monkeypatch)
+    assert all(weight is before[name] for name, weight in quantised.named_parameters())
+    assert torch.cosine_similarity(found.double(), wanted, dim=0) >= 0.98
+    switches = [vars(module).get("_full_precision_mm") for module in quantised.modules()]
+    assert (False in switches) is multiplies_in_fp8
+
+
+def build_quantised(family, monkeypatch):
+    """A family whose blocks' linear layers are scaled fp8, through the host's own loading."""
+    wide = build(family)
+    blocks = ("double_blocks", "single_blocks")
+    weights = {}
+    for name, tensor in wide.model.model.diffusion_model.state_dict().items():
+        if tensor.ndim == 2 and name.startswith(blocks):
+            scale = tensor.abs().max().float() / 448
+            weights[name] = (tensor / scale).to(torch.float8_e4m3fn)
+            weights[f"{name}_scale"] = scale
+            told = json.dumps({"format": "float8_e4m3fn"}).encode()
+            weights[name.removesuffix("weight") + "comfy_quant"] = torch.tensor(list(told), dtype=torch.uint8)
+        else:
+            weights[name] = tensor.clone()
+    kind = type(wide.model.model.model_config)
+    monkeypatch.setattr(kind, "quant_config", {"mixed_ops": True})
+    models = build(family, torch.bfloat16, torch.bfloat16)
+    models.model.model.load_model_weights(weights, "")
+    return models

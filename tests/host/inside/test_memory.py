@@ -1,0 +1,87 @@
+"""Checkpointed blocks and parts of a batch, for every family: the gradient of the plain step, in less memory."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from in_host import plugin
+from small_families import SMALL, build
+from test_families import Problem, in_float64, snapshot
+from test_gradient import Float64
+
+
+@pytest.fixture(params=SMALL)
+def family(request):
+    return request.param
+
+
+@pytest.fixture
+def models(family):
+    with torch.inference_mode():
+        return build(family)
+
+
+def backend_of(models):
+    return plugin("nodes.host.backend").HostBackend(*models)
+
+
+def blocks_of(backend):
+    blocks = [*backend._blocks.denoiser, *backend._blocks.encoders]
+    assert backend._blocks.denoiser and backend._blocks.encoders
+    return blocks
+
+
+def gradient(models, checkpointing, monkeypatch):
+    """Of the fixed batch of test_families, in float64 throughout, second runs of blocks included."""
+    with torch.inference_mode(False):
+        backend = backend_of(models)
+        loan = backend.lent(3, 64, checkpointing)
+        for block in blocks_of(backend):
+            vars(block)["forward"] = exactly(block.forward)
+        with loan, in_float64(backend, monkeypatch):
+            assert loan.recompute == (2 if checkpointing == "on" else 0)
+            return Problem(backend, torch.float64).gradient()
+
+
+def exactly(function):
+    def exact(*args, **kwargs):
+        with Float64():
+            return function(*args, **kwargs)
+
+    return exact
+
+
+def test_checkpointing_changes_no_gradient(family, models, monkeypatch):
+    with torch.inference_mode():
+        others = build(family)
+    plain, twice = gradient(others, "off", monkeypatch), gradient(models, "on", monkeypatch)
+    assert plain.dtype == torch.float64 and bool(plain.any())
+    torch.testing.assert_close(twice, plain, rtol=1e-9, atol=1e-10 * float(plain.norm()))
+
+
+# What they compute depends on values, which nothing is known of while memory is counted.
+UNCOUNTED = {"PixArt alpha", "PixArt sigma", "HiDream"}
+
+
+def test_a_step_is_counted_and_may_get_smaller_within_a_loan(family, models):
+    with torch.inference_mode(False):
+        backend = backend_of(models)
+        before = snapshot(models)
+        with backend.lent(3, 64) as loan:
+            assert (backend.plan.bytes is None) == (family in UNCOUNTED)
+            recomputed = backend._family.facts.adds_in_place or family in UNCOUNTED  # those from the start
+            assert loan.recompute == (2 if recomputed else 0)
+            plain = Problem(backend, torch.float32).gradient()
+            assert backend.save_memory() is not recomputed
+            blocks = blocks_of(backend)
+            assert loan.recompute == 2 and all("forward" in vars(block) for block in blocks)
+            torch.testing.assert_close(
+                Problem(backend, torch.float32).gradient(), plain, rtol=1e-3, atol=1e-4 * float(plain.norm())
+            )
+            with loan.paused():
+                assert not any("forward" in vars(block) for block in blocks)
+            assert all("forward" in vars(block) for block in blocks)
+            assert not backend.save_memory()
+        assert not any("forward" in vars(block) for block in blocks)
+        after = snapshot(models)
+        assert all(after[key][0] is tensor for key, (tensor, _) in before.items())
