@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import replace
 from typing import Any
@@ -10,7 +11,15 @@ import torch
 from comfy_api.latest import io, ui
 from torch import Tensor
 
-from ..ti_engine import TokenEmbedding, TrainConfig, TrainRecord, encode_training_set, train, training_warnings
+from ..ti_engine import (
+    TokenEmbedding,
+    TrainConfig,
+    TrainRecord,
+    encode_training_set,
+    result_warnings,
+    setting_warnings,
+    train,
+)
 from ..ti_engine.files import training_metadata
 from ..ti_engine.memory import is_out_of_memory
 from .host.backend import HostBackend
@@ -20,6 +29,9 @@ from .schema import CATEGORY, TIEmbedding, TITrainOptions, setting, supported
 from .train_report import train_report
 from .training_input import contact_sheet, own_captions_and_templates, split_captions, split_pictures
 
+_log = logging.getLogger(__name__)
+# A socket takes one link, and the nodes that put pictures together crop them all to the first one's shape.
+_MORE_IMAGES = ("images_2", "images_3", "images_4", "images_5")
 _PREVIEW_PROMPTS = {"object": "a photo of {}", "style": "a painting in the style of {}", "custom": "a photo of {}"}
 
 
@@ -62,6 +74,7 @@ class Train(io.ComfyNode):
                 TITrainOptions.Input(
                     "options", optional=True, tooltip="Further settings, from Training Options; all may stay unset."
                 ),
+                *(io.Image.Input(name, optional=True, tooltip="More pictures, of any size.") for name in _MORE_IMAGES),
             ],
             outputs=[
                 TIEmbedding.Output(display_name="embedding", tooltip="The learned word, at its best step."),
@@ -93,10 +106,15 @@ class Train(io.ComfyNode):
         preview_every: list[int],
         captions: list[str] | None = None,
         options: list[dict[str, Any]] | None = None,
+        images_2: list[Tensor] | None = None,
+        images_3: list[Tensor] | None = None,
+        images_4: list[Tensor] | None = None,
+        images_5: list[Tensor] | None = None,
     ) -> io.NodeOutput:
         started = time.monotonic()
         with torch.inference_mode(False):  # the host runs nodes without autograd
-            pictures = split_pictures(images)
+            batches = (images, images_2, images_3, images_4, images_5)
+            pictures = split_pictures([batch for link in batches for batch in link or ()])
             own_captions, templates = own_captions_and_templates(split_captions(captions), what[0], len(pictures))
             config = TrainConfig(
                 **(options[0] if options else {}),
@@ -114,10 +132,13 @@ class Train(io.ComfyNode):
             )
             backend = HostBackend(model[0], clip[0], vae[0])
             config = replace(config, resolution=config.resolution or backend.resolution)
+            warnings = backend.ignored() + setting_warnings(backend, config, len(pictures))
+            for warning in warnings:  # in the host's log at once: a run may take hours
+                _log.warning("%s", warning)
             record, samples = _learn(backend, config, pictures, own_captions)
             if not record.losses:  # the start is no learned word, and must not be saved as one
                 raise ValueError(record.stopped or "Nothing was learned.")
-            warnings = backend.ignored() + training_warnings(backend, config, record, len(pictures))
+            warnings += result_warnings(backend, config, record)
             report = train_report(backend, config, record, time.monotonic() - started, warnings, backend.cost())
             word = record.embedding()
             metadata = training_metadata(config, record, backend.description, None, len(pictures))

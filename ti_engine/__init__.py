@@ -8,7 +8,7 @@ In short:
     word = step.record.embedding()
 """
 
-from .advice import training_warnings
+from .advice import result_warnings, setting_warnings
 from .backend import Backend, EncodedCaptions, EncoderInfo
 from .captions import CaptionSource
 from .config import PRESETS, TrainConfig
@@ -31,6 +31,7 @@ __all__ = [
     "TrainStep",
     "TrainingSet",
     "encode_training_set",
+    "result_warnings",
+    "setting_warnings",
     "train",
-    "training_warnings",
 ]

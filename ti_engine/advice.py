@@ -1,4 +1,4 @@
-"""What works but is probably not meant: said with the result, whoever shows it."""
+"""What works but is probably not meant: said before a run and after it, whoever shows it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,30 @@ from .backend import Backend
 from .config import TrainConfig
 from .train import TrainRecord
 
+_FAR_TOO_LONG = 20  # times a word's length; words that work end at 2 to 8
 
-def training_warnings(backend: Backend, config: TrainConfig, record: TrainRecord, num_pictures: int) -> list[str]:
-    """A sentence for everything about a run that a person would want to know of; empty if there is nothing."""
+
+def setting_warnings(backend: Backend, config: TrainConfig, num_pictures: int) -> list[str]:
+    """A sentence for everything that a person would want to know before a run; empty if there is nothing."""
+    warnings = []
+    if num_pictures == 1:
+        warnings.append("There is only one picture, so its background and pose become part of the word; use 3 to 5.")
+    if _is_word(backend, config.placeholder):
+        warnings.append(
+            f"{config.placeholder} is a word that the model knows; in prompts it will mean the learned thing only. "
+            "Something like S* avoids mix-ups."
+        )
+    tokens = _num_tokens(backend, config.initial_words) if config.initial_words.strip() else 0
+    if tokens > config.num_vectors:
+        warnings.append(
+            f"initial_words has {tokens} tokens and the word has {config.num_vectors}; it starts from the first only. "
+            f"Set num_vectors to {tokens}, or choose a word of one token."
+        )
+    return warnings
+
+
+def result_warnings(backend: Backend, config: TrainConfig, record: TrainRecord) -> list[str]:
+    """The same for a run that is over."""
     warnings = []
     if record.parts > config.gradient_accumulation_steps:
         warnings.append(
@@ -20,19 +41,18 @@ def training_warnings(backend: Backend, config: TrainConfig, record: TrainRecord
             f"Memory ran out at step {record.ran_out_of_memory}; that step was computed again in a smaller way, as all "
             "after it. No step was lost."
         )
-    if num_pictures == 1:
-        warnings.append("There was only one picture, so its background and pose became part of the word; use 3 to 5.")
-    if _is_word(backend, config.placeholder):
+    if record.losses and record.best_step == 0:
         warnings.append(
-            f"{config.placeholder} is a word that the model knows; in prompts it now means the learned thing only. "
-            "Something like S* avoids mix-ups."
+            "The loss on the fixed evaluation set was never lower than at the start, so the word is what it started "
+            "from: nothing was learned. Lower learning_rate, or choose other initial_words."
         )
-    tokens = _num_tokens(backend, config.initial_words) if config.initial_words.strip() else 0
-    if tokens > config.num_vectors:
-        warnings.append(
-            f"initial_words has {tokens} tokens and the word has {config.num_vectors}; it started from the first only. "
-            f"Set num_vectors to {tokens}, or choose a word of one token."
-        )
+    for key, rows in record.embedding().vectors.items():
+        times = float(rows.norm(dim=1).max()) / backend.encoders[key].norm
+        if times > _FAR_TOO_LONG:
+            warnings.append(
+                f"A vector of {key} became {times:.0f} times as long as a word and will dominate every prompt. Lower "
+                "learning_rate, or take fewer steps."
+            )
     return warnings
 
 

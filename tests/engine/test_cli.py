@@ -105,6 +105,36 @@ def test_train_generate_inspect(capsys: Output) -> None:
     assert "exists already" in capsys.readouterr().err
 
 
+def test_a_preset_changes_several_settings(capsys: Output) -> None:
+    arguments = ["train", "a.png", "b.jpg", *QUICK, "--preset", "paper", "--json"]
+    assert main(arguments) == 0
+    settings = json.loads(capsys.readouterr().out)["settings"]
+    assert (settings["learning_rate"], settings["schedule"], settings["flip"]) == (0.04, "constant", True)
+    assert settings["steps"] == 2  # a flag of its own counts more
+
+
+def test_warnings_come_before_the_run_and_after_it(capsys: Output) -> None:
+    assert main(["train", "a.png", *QUICK, "--learning-rate", "10", "--evaluate-every", "0"]) == 0
+    first, *others = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
+    assert "only one picture" in first and any("times as long as a word" in line for line in others)
+
+
+def test_a_run_that_ends_in_nan_is_saved_with_the_reason(monkeypatch: pytest.MonkeyPatch, capsys: Output) -> None:
+    loop = train_loop
+
+    def stopped(*arguments: Any) -> Iterator[Any]:
+        for step in loop(*arguments):
+            step.record.stopped = (
+                "The loss became nan at step 2; the vectors from before are kept." if step.index else None
+            )
+            yield step
+
+    monkeypatch.setattr(sys.modules["ti_engine.train"], "train", stopped)
+    assert main(["train", "a.png", *QUICK]) == 0
+    assert "The loss became nan at step 2" in capsys.readouterr().err
+    assert load_embedding("word.safetensors").num_vectors == 1
+
+
 def test_the_same_seed_gives_the_same_file_content() -> None:
     for name in ("one", "two"):
         assert main(["train", "a.png", "b.jpg", *QUICK, "--output", f"{name}.safetensors"]) == 0

@@ -30,7 +30,9 @@ def add_parser(commands: Any) -> None:
         "train", help="learn a word from pictures", description="Learn a word from pictures and write it to a file."
     )
     parser.add_argument("pictures", nargs="+", metavar="PICTURES", help="3 to 5 pictures of one thing, or folders")
-    parser.add_argument("--output", default="word.safetensors", metavar="FILE", help="[word.safetensors]")
+    parser.add_argument(
+        "--output", default="word.safetensors", metavar="FILE", help="where the word goes [word.safetensors]"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace the output file if there is one")
     parser.add_argument(
         "--captions",
@@ -43,7 +45,12 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     add_model_flags(parser)
     settings = parser.add_argument_group("settings", "defaults in brackets; a preset changes several at once")
-    settings.add_argument("--preset", choices=sorted(PRESETS), default="default", help="[default]")
+    settings.add_argument(
+        "--preset",
+        choices=sorted(PRESETS),
+        default="default",
+        help="paper: 5,000 updates of 8 samples at a constant rate, as Gal et al. 2022 trained [default]",
+    )
     for name in _setting_names():
         _add_setting(settings, name)
     parser.set_defaults(run=run)
@@ -57,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError(f"--output {output.name} must end in .safetensors.")
     if output.exists() and not arguments.overwrite:
         raise ValueError(f"{output.name} exists already; choose another --output or add --overwrite.")
-    from ..advice import training_warnings
+    from ..advice import result_warnings, setting_warnings
     from ..dataset import encode_training_set
     from ..files import load_embedding
     from ..pictures import load_picture
@@ -73,10 +80,12 @@ def run(arguments: argparse.Namespace) -> int:
         if "num_vectors" not in given:
             config = replace(config, num_vectors=start.num_vectors)
     _say(f"{backend.description}; {len(files)} pictures at {config.resolution} px")
+    for warning in setting_warnings(backend, config, len(files)):
+        _say(f"warning: {warning}")
     dataset = encode_training_set(backend, pictures, config, captions)
     result = learn(backend, dataset, config, start, arguments.quiet)
     if result.record is not None:
-        for warning in training_warnings(backend, config, result.record, len(files)):
+        for warning in result_warnings(backend, config, result.record):
             _say(f"warning: {warning}")
     return _finish(result, backend.name, backend.weights_hash, config, len(files), output, arguments)
 

@@ -134,7 +134,7 @@ def test_an_inpainting_unet_is_named(models, train):
     ("changes", "warning"),
     [
         (dict(placeholder=["circle"]), "Warning: circle is a word that the model knows"),
-        (dict(images=[picture(64, 64)]), "Warning: There was only one picture"),
+        (dict(images=[picture(64, 64)]), "Warning: There is only one picture"),
     ],
 )
 def test_what_works_but_is_unwise_is_said(train, changes, warning):

@@ -165,3 +165,85 @@ def test_a_loss_of_nan_keeps_the_last_good_vectors(train, monkeypatch):
     result = train(steps=[6])
     assert bool(vectors(result).isfinite().all()) and "Lower the learning rate" in result[3]
     assert "the best of 2 of 6 steps" in result[3]
+
+
+def test_a_loss_of_nan_in_the_first_step_is_one_sentence(models, train, monkeypatch):
+    ksampler(models)  # the host keeps the device of its last run in the text encoder
+    backend, before = plugin("nodes.host.backend"), snapshot(models)
+    denoise = backend.denoise
+    monkeypatch.setattr(backend, "denoise", lambda *args: denoise(*args) * math.nan)
+    with pytest.raises(ValueError, match=r"loss became nan at step 1.*float32 or bfloat16"):
+        train()
+    assert_same(before, snapshot(models))
+
+
+def test_a_gradient_of_zero_is_one_sentence(train, monkeypatch):
+    backend = plugin("nodes.host.backend")
+    denoise = backend.denoise
+    monkeypatch.setattr(backend, "denoise", lambda *args: denoise(*args).detach())
+    with pytest.raises(ValueError, match=r"gradient of the word is exactly zero.*does not reach the model"):
+        train()
+
+
+@pytest.mark.parametrize("at", [1, 4])
+def test_a_full_memory_keeps_what_was_learned(models, train, monkeypatch, at):
+    """Nothing was learned before the first update: an error; after it: the word, and the reason in the report."""
+    picture, before = ksampler(models), snapshot(models)
+    backend, progress, steps = plugin("nodes.host.backend"), plugin("nodes.host.progress").RunProgress, []
+    denoise = backend.denoise
+
+    def full(*args):
+        if torch.is_grad_enabled() and len(steps) >= at:
+            raise comfy.model_management.OOM_EXCEPTION("out of memory, on purpose")
+        return denoise(*args)
+
+    monkeypatch.setattr(progress, "step", lambda self, step: steps.append(step.index))
+    monkeypatch.setattr(backend, "denoise", full)
+    if at == 1:
+        with pytest.raises(ValueError, match=r"memory of cpu does not hold a step.*Lower batch_size"):
+            train(steps=[6])
+    else:
+        result = train(steps=[6])
+        assert "There was no memory for step 4" in result[3] and bool(vectors(result).isfinite().all())
+    monkeypatch.undo()
+    assert_same(before, snapshot(models))
+    assert torch.equal(ksampler(models), picture)
+
+
+def test_a_preview_without_memory_does_not_end_the_run(models, train, monkeypatch):
+    ksampler(models)
+    before = snapshot(models)
+
+    def full(*_, **__):
+        raise comfy.model_management.OOM_EXCEPTION("out of memory, on purpose")
+
+    plain = vectors(train())
+    monkeypatch.setattr(plugin("nodes.host.picture").comfy.sample, "sample", full)
+    assert torch.equal(vectors(train(preview_every=[1])), plain)
+    assert_same(before, snapshot(models))
+
+
+def test_pictures_of_different_sizes_from_several_sockets(train):
+    generator = torch.Generator().manual_seed(0)
+    one, two = torch.rand(1, 64, 80, 3, generator=generator), torch.rand(2, 96, 64, 3, generator=generator)
+    together = vectors(train(images=[one, two]))
+    assert torch.equal(vectors(train(images=[one], images_3=[two])), together)
+    assert not torch.equal(vectors(train(images=[one])), together)
+
+
+def test_what_is_not_called_in_training_is_said(models, train):
+    patched = models.model.clone()
+    patched.set_model_unet_function_wrapper(lambda apply, args: apply(args["input"], args["timestep"], **args["c"]))
+    assert (
+        "Warning: The model carries model_function_wrapper, which training does not call." in train(model=[patched])[3]
+    )
+
+
+def test_float16_is_trained_with_a_scaled_loss(models):
+    backend = plugin("nodes.host.backend").HostBackend
+    assert backend(*models).loss_scale == 1
+    models.model.model.manual_cast_dtype = torch.float16
+    try:
+        assert backend(*models).loss_scale == plugin("ti_engine.gradients").FLOAT16_LOSS_SCALE > 1
+    finally:
+        models.model.model.manual_cast_dtype = None
