@@ -174,7 +174,10 @@ class HostBackend:
             size = pictures.shape[-1] // side * self._vae.downscale_ratio
             pictures = common_upscale(pictures, size, size, "bicubic", "center")
         # One at a time: some autoencoders take a batch for the frames of a film.
-        raw = torch.cat([self._vae.encode(p[None].movedim(1, -1)) for p in pictures]).float().cpu()
+        # In the host's own mode: its way to encode in tiles where memory is short adds in place to what comes out.
+        with torch.inference_mode():
+            raw = torch.cat([self._vae.encode(p[None].movedim(1, -1)) for p in pictures]).float().cpu()
+        raw = raw.clone()
         return raw.unsqueeze(2) if self._family.film and raw.ndim == 4 else raw
 
     def encode(

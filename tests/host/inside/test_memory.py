@@ -85,3 +85,20 @@ def test_a_step_is_counted_and_may_get_smaller_within_a_loan(family, models):
         assert not any("forward" in vars(block) for block in blocks)
         after = snapshot(models)
         assert all(after[key][0] is tensor for key, (tensor, _) in before.items())
+
+
+@pytest.mark.parametrize("how", ["off", "on"])
+@pytest.mark.parametrize("name", ["SD2", "SDXL", "Flux dev"])
+def test_what_was_counted_is_what_a_real_step_holds(name, how):
+    memory, margin = plugin("ti_engine.memory"), plugin("ti_engine.memory_plan").MARGIN
+    with torch.inference_mode():
+        models = build(name)
+    with torch.inference_mode(False):
+        backend = backend_of(models)
+        with backend.lent(3, 64, how):
+            weights = [*models.model.model.parameters(), *models.clip.cond_stage_model.parameters()]
+            buffers = [*models.model.model.buffers(), *models.clip.cond_stage_model.buffers()]
+            torch.manual_seed(0)
+            with memory.CountedMemory([*weights, *buffers]) as measured:
+                backend._step_on_nothing([3, *backend._shape(64)], backend.plan.recompute)()
+        assert backend.plan.bytes / margin == pytest.approx(measured.peak["cpu"], rel=0.1)
