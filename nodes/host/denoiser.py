@@ -17,11 +17,12 @@ from .caption_encoding import Conditioning, Entry
 from .family import Family
 
 
-def denoise(patcher: Any, noisy: Tensor, sigma: Tensor, cond: Conditioning, family: Family, twice: bool) -> Tensor:
+def denoise(patcher: Any, noisy: Tensor, sigma: Tensor, cond: Conditioning, family: Family, runs_twice: bool) -> Tensor:
     """Estimate [B, C, h, w] of the clean latents in float32. noisy: [B, C + known channels, h, w]; sigma: [B].
 
-    twice: the network adds in place, and runs once more as a whole for the gradient. Latents of films have T = 1 before
-    h. Samples whose captions differ in length in a way that the model cannot take side by side are computed apart.
+    runs_twice: as a whole, where a gradient is asked for, because its blocks add in place. Latents of films have T = 1
+    before h. Samples whose captions differ in length in a way that the model cannot take side by side are computed
+    apart.
     """
     noisy, sigma = noisy.to(patcher.load_device), sigma.to(patcher.load_device)
     noisy, known = noisy.split([family.latent_channels, family.known_channels], dim=1)
@@ -35,7 +36,7 @@ def denoise(patcher: Any, noisy: Tensor, sigma: Tensor, cond: Conditioning, fami
         }
         if family.known_channels:
             inputs["c_concat"] = known[rows]
-        parts.append(_apply(patcher, noisy[rows], sigma[rows], inputs, twice))
+        parts.append(_apply(patcher, noisy[rows], sigma[rows], inputs, runs_twice))
         places += rows
     together = torch.cat(parts)
     return together if places == sorted(places) else together[torch.tensor(places).argsort()]
@@ -67,7 +68,7 @@ def _side_by_side(conds: Sequence[Mapping[str, Any]]) -> Iterator[list[int]]:
         left = [i for i in left if i not in group]
 
 
-def _apply(patcher: Any, noisy: Tensor, sigma: Tensor, inputs: Mapping[str, Any], twice: bool) -> Tensor:
+def _apply(patcher: Any, noisy: Tensor, sigma: Tensor, inputs: Mapping[str, Any], runs_twice: bool) -> Tensor:
     options = {
         **patcher.model_options.get("transformer_options", {}),
         "optimized_attention_override": _plain_attention,
@@ -78,10 +79,18 @@ def _apply(patcher: Any, noisy: Tensor, sigma: Tensor, inputs: Mapping[str, Any]
     }
 
     def run(given: Mapping[str, Any]) -> Tensor:
-        return patcher.model.apply_model(noisy, sigma, transformer_options=options, **given)
+        try:
+            return patcher.model.apply_model(noisy, sigma, transformer_options=options, **given)
+        except RuntimeError as error:
+            if "shapes cannot be multiplied" not in str(error):
+                raise
+            raise ValueError(
+                f"MODEL and CLIP do not belong together: {type(patcher.model.model_config).__name__} cannot read text "
+                f"of this CLIP's width ({error}). Connect both as the model's own instructions say."
+            ) from error
 
     learned = [n for n, value in inputs.items() if isinstance(value, Tensor) and value.requires_grad]
-    if not twice or not learned:
+    if not runs_twice or not learned:
         return run(inputs)
     return _Again.apply(run, inputs, learned, *(inputs[name] for name in learned))  # pyright: ignore[reportReturnType]
 

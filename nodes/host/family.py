@@ -42,6 +42,11 @@ class Family:
     resolution: int
     warnings: tuple[str, ...] = ()
 
+    @property
+    def adds_in_place(self) -> bool:
+        """Whether its blocks overwrite what autograd would have to keep."""
+        return self.facts.adds_in_place
+
 
 def recognise(model: Any, clip: Any, vae: Any) -> Family:
     """The family if all three fit together and it can be trained; ValueError with what was found otherwise."""

@@ -18,8 +18,9 @@ class Facts:
     text tells whether they fit. adds_in_place: its blocks overwrite what autograd would have to keep. guidance: for
     previews. told_guidance: what a model with distilled guidance is told in training (1: as the data are); None: the
     host's default. side: pixels of a picture's side for one of its latents, where the autoencoder alone does not tell.
-    resolution: side in pixels of the pictures that it was trained on. told_nothing: takes a given picture too, and
-    empty channels where there is none, as text alone was trained.
+    resolution: side in pixels of the pictures that it was trained on. least_side: latents along a side that the host's
+    own code needs. told_nothing: takes a given picture too, and empty channels where there is none, as text alone was
+    trained.
     """
 
     reads: tuple[str, ...] = ()
@@ -28,6 +29,7 @@ class Facts:
     told_guidance: float | None = 1.0
     side: int | None = None
     resolution: int = 1024
+    least_side: int = 1
     told_nothing: bool = False
 
 
@@ -42,7 +44,7 @@ PROVEN: Mapping[str, Facts] = {
     "StableCascade_C": Facts(("clip_g",), guidance=4.0, side=42),
     "SD3": Facts(("clip_l", "clip_g", "t5xxl"), guidance=5.0),
     "AuraFlow": Facts(("pile_t5xl",), guidance=3.5),
-    "PixArt": Facts(("t5xxl",)),
+    "PixArt": Facts(("t5xxl",), least_side=34),
     "HunyuanDiT": Facts(("chinese_roberta", "mt5xl"), guidance=6.0),
     # Flux is guided by a number that it was trained with; previews leave the host's default for it.
     "Flux": Facts(("clip_l", "t5xxl", "qwen3_2b"), adds_in_place=True, guidance=1.0),
@@ -124,5 +126,5 @@ REFUSED: Mapping[str, str] = {
     "WAN21_SCAIL": _FILM,
     "WAN21_SCAIL2": _FILM,
     "WAN22_WanDancer": _FILM,
-    "CogVideoX": "it makes films, and the host's noise for it does not agree with what its model is told",
+    "CogVideoX": "it makes films, from noise that is scaled in a way that training does not know",
 }

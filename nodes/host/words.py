@@ -22,7 +22,7 @@ def encode_prompt(clip: Any, text: str, embeddings: Sequence[TokenEmbedding]) ->
 
     A word is every embedding's placeholder, and `<name>` of a file in the embeddings folders (see `name_files`).
     Raises ValueError for an embedding that is not used in the text or does not fit the CLIP, and for a file that is not
-    there or holds no word.
+    there or holds no word, and where the host makes NaN of weighed words.
     """
     check_clip(clip)
     words = {e.placeholder: vectors_for(clip, e) for e in embeddings}
@@ -50,7 +50,13 @@ def encode_prompt(clip: Any, text: str, embeddings: Sequence[TokenEmbedding]) ->
     lines = [_applied(p, vectors, tokens) for p, vectors in words.items()]
     lines += [line for e in (*embeddings, *named) for line in _not_as_it_says(e, words[e.placeholder])]
     report = "\n".join([*lines, *warnings]) or "No embedding connected: as CLIP Text Encode."
-    return clip.encode_from_tokens_scheduled(tokens), report
+    conditioning = clip.encode_from_tokens_scheduled(tokens)
+    if any(bool(cond.isnan().any()) for cond, _ in conditioning):
+        raise ValueError(
+            "The text encoder made NaN of this prompt. Language models of older ComfyUI versions cannot weigh words: "
+            "write the prompt without (word:1.2), or update ComfyUI."
+        )
+    return conditioning, report
 
 
 def check_clip(clip: Any) -> None:

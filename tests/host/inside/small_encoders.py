@@ -55,7 +55,7 @@ def small_clip(
 
 
 @functools.cache
-def spiece_model() -> bytes:
+def spiece_model() -> torch.Tensor:
     """A sentencepiece vocabulary, which the host reads from its checkpoints."""
     import sentencepiece
 
@@ -66,7 +66,7 @@ def spiece_model() -> bytes:
         sentence_iterator=iter(words.splitlines()), model_writer=model, vocab_size=_SPIECE_WORDS, pad_id=0, eos_id=1,
         bos_id=2, unk_id=3, minloglevel=2, hard_vocab_limit=False,
     )  # fmt: skip
-    return model.getvalue()
+    return torch.frombuffer(bytearray(model.getvalue()), dtype=torch.uint8)
 
 
 @functools.cache

@@ -16,6 +16,7 @@ from comfy.model_base import ModelType
 from comfy.model_patcher import ModelPatcher
 from comfy.text_encoders import flux, sd2_clip, sd3_clip
 from small_encoders import WIDTH_G, WIDTH_L, WIDTH_T5, small_clip
+from small_readers import READERS
 from small_transformers import TRANSFORMERS
 from torch import nn
 
@@ -160,15 +161,14 @@ def _sd3(t5: bool = False, **more: Any) -> Any:
     return config, clip
 
 
-def flux_1(family: Any = families.Flux, guidance: bool = True, inputs: int = 16) -> Any:
+def flux_1(family: Any = families.Flux, guidance: bool = True, inputs: int = 16, **more: Any) -> Any:
     newer = {"txt_ids_dims": []} if "txt_ids_dims" in {f.name for f in fields(FluxParams)} else {}
-    config = family(
-        dict(
-            image_model="flux", in_channels=inputs, out_channels=16, vec_in_dim=WIDTH_L, context_in_dim=WIDTH_T5,
-            hidden_size=32, mlp_ratio=2.0, num_heads=2, depth=1, depth_single_blocks=1, axes_dim=[4, 6, 6], theta=10000,
-            patch_size=2, qkv_bias=True, guidance_embed=guidance, **newer,
-        )
+    plain = dict(
+        image_model="flux", in_channels=inputs, out_channels=16, vec_in_dim=WIDTH_L, context_in_dim=WIDTH_T5,
+        hidden_size=32, mlp_ratio=2.0, num_heads=2, depth=1, depth_single_blocks=1, axes_dim=[4, 6, 6], theta=10000,
+        patch_size=2, qkv_bias=True, guidance_embed=guidance, **newer,
     )  # fmt: skip
+    config = family({**plain, **more})
     return config, small_clip(flux.FluxTokenizer, flux.flux_clip())
 
 
@@ -190,4 +190,5 @@ SMALL: dict[str, Callable[[], Any]] = {
     "Flux schnell": lambda: flux_1(families.FluxSchnell, guidance=False),
     "Flux Fill": lambda: flux_1(families.FluxInpaint, inputs=96),
     **TRANSFORMERS,
+    **READERS,
 }

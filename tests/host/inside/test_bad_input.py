@@ -6,10 +6,11 @@ import math
 
 import comfy.model_base
 import pytest
+import small_encoders
 import small_families
 import small_transformers
 import torch
-from comfy import supported_models
+from comfy import supported_models, text_encoders
 from in_host import plugin
 
 
@@ -83,6 +84,26 @@ def test_a_way_of_sampling_that_nobody_knows(models, train, monkeypatch):
     monkeypatch.setattr(type(sampling), "calculate_denoised", lambda self, sigma, out, noisy: noisy - out)
     with pytest.raises(ValueError, match="samples in a way that training does not know"):
         train()
+
+
+def test_a_text_encoder_of_the_right_name_and_the_wrong_width():
+    te = text_encoders.pixart_t5
+    with torch.inference_mode():
+        models = small_families.build("Chroma")
+        other = small_encoders.small_clip(te.PixArtTokenizer, te.PixArtT5XXL, t5_width=48)
+    with torch.inference_mode(False):
+        backend = plugin("nodes.host.backend").HostBackend(models.model, other, models.vae)
+        with backend.lent(1, 64), pytest.raises(ValueError, match="cannot read text of this CLIP's width"):
+            cond = backend.encode(["a S*"], "S*", {"t5xxl": torch.randn(1, 48)}, differentiable=False).cond
+            backend.denoise(torch.randn(1, 16, 8, 8), backend.schedule.sigmas[:1], cond)
+
+
+def test_pictures_that_are_too_small_for_the_hosts_own_code():
+    with torch.inference_mode():
+        models = small_families.build("PixArt sigma")
+    models.vae.side = 32
+    with torch.inference_mode(False), pytest.raises(ValueError, match="Raise resolution to 272 or more"):
+        plugin("nodes.host.backend").HostBackend(*models).encode_pictures(torch.rand(1, 3, 256, 256))
 
 
 EDITING = {

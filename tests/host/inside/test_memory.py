@@ -69,7 +69,7 @@ def test_a_step_is_counted_and_may_get_smaller_within_a_loan(family, models):
         before = snapshot(models)
         with backend.lent(3, 64) as loan:
             assert (backend.plan.bytes is None) == (family in UNCOUNTED)
-            recomputed = backend._family.facts.adds_in_place or family in UNCOUNTED  # those from the start
+            recomputed = backend._family.adds_in_place or family in UNCOUNTED  # those from the start
             assert loan.recompute == (2 if recomputed else 0)
             plain = Problem(backend, torch.float32).gradient()
             assert backend.save_memory() is not recomputed
@@ -100,5 +100,5 @@ def test_what_was_counted_is_what_a_real_step_holds(name, how):
             buffers = [*models.model.model.buffers(), *models.clip.cond_stage_model.buffers()]
             torch.manual_seed(0)
             with memory.CountedMemory([*weights, *buffers]) as measured:
-                backend._step_on_nothing([3, *backend._shape(64)], backend.plan.recompute)()
+                backend._step_on_nothing(backend._latent_shape(3, 64), backend.plan.recompute)()
         assert backend.plan.bytes / margin == pytest.approx(measured.peak["cpu"], rel=0.1)

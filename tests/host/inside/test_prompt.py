@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
+import small_families
 import torch
 from in_host import plugin
 from small_clip import core, same, small_clip
@@ -98,3 +99,29 @@ def test_a_word_that_only_stands_inside_of_another_placeholder_is_an_error(clip)
     cat, my_cat = (engine.TokenEmbedding({"clip_l": torch.full((1, 768), 0.01)}, name) for name in ("cat", "my cat"))
     with pytest.raises(ValueError, match="only inside of another learned word's placeholder"):
         ours(clip.clip, "a photo of my cat", cat, my_cat)
+
+
+def test_language_models_do_not_weigh_words_in_training():
+    with torch.inference_mode():
+        clip = small_families.build("Lumina 2").clip
+    words = {"S*": {"gemma2_2b": torch.randn(1, 32)}}
+    tokenize = plugin("nodes.host.prompt").tokenize
+    text = "a (red:1.3) photo of (S*:1.2)"
+    ((row,),) = tokenize(clip, text, words, weights=False).values()
+    assert {weight for _, weight in row} == {1.0} and sum(torch.is_tensor(token) for token, _ in row) == 1
+    ((row,),) = tokenize(clip, text, words).values()
+    assert {weight for _, weight in row} == {1.0, 1.3, 1.2}
+
+
+def test_weighed_words_give_numbers_or_a_sentence():
+    """Older hosts make NaN of them in language models, and would draw black pictures."""
+    with torch.inference_mode():
+        clip = small_families.build("Lumina 2").clip
+        word = plugin("ti_engine").TokenEmbedding({"gemma2_2b": torch.randn(1, 32)})
+        encode = plugin("nodes.host.words").encode_prompt
+        try:
+            ((cond, _),), _ = encode(clip, "a photo of (S*:1.2)", [word])
+        except ValueError as error:
+            assert "without (word:1.2)" in str(error)
+        else:
+            assert bool(cond.isfinite().all())
