@@ -41,14 +41,14 @@ class HostBackend:
         self._patcher, self._clip = _without_dynamic_loading(model), _clip_without_dynamic_loading(clip)
         self._vae = vae
         self._loan: Loan | None = None
-        self._latent_shape: tuple[int, ...] | None = None  # of one picture's latents, once there was one
+        self._shape: tuple[int, ...] | None = None  # of one picture's latents, once there was one
         self.known_channels = self._family.known_channels
         self.resolution: int = self._family.resolution
         self._blocks = Blocks(
             [block for encoder in self._family.encoders.values() for block in blocks_of(encoder.network)],
             # A model that nobody has tried is only run in the way that is right for every one.
             [] if self._family.facts is UNPROVEN else blocks_of(self._patcher.model.diffusion_model),
-            self._family.facts.adds_in_place,
+            self._family.adds_in_place,
         )
         self.plan: MemoryPlan | None = None
         """How a batch is computed; known once the models are lent."""
@@ -76,7 +76,7 @@ class HostBackend:
         patchers = [self._patcher, self._clip.patcher]
 
         def count(samples: int, way: Recompute) -> int | None:
-            step = self._step_on_nothing([samples, *self._shape(resolution, self.known_channels)], way)
+            step = self._step_on_nothing(self._latent_shape(samples, resolution), way)
             return counted_step(patchers, step, self._blocks.recomputed(way))
 
         ways = self._blocks.ways(gradient_checkpointing)
@@ -84,7 +84,7 @@ class HostBackend:
         self.samples_at_once = self.plan.samples_at_once
         need = self.plan.bytes
         if need is None:
-            need = self._patcher.model.memory_required([batch_size, *self._shape(resolution)]) * _ACTIVATIONS
+            need = self._patcher.model.memory_required(self._latent_shape(batch_size, resolution)) * _ACTIVATIONS
         self._loan = Loan(patchers, need, self._blocks.recomputed, self.plan.recompute)
         return self._loan
 
@@ -114,13 +114,11 @@ class HostBackend:
     def _recompute(self) -> Recompute:
         return Recompute.NOTHING if self._loan is None else self._loan.recompute
 
-    def _shape(self, resolution: int, more_channels: int = 0) -> tuple[int, ...]:
-        """Of the latents of a picture: as the autoencoder gave them, or as most would."""
-        if self._latent_shape is None:
-            frames = [1] if self._family.film else []
-            return (self._family.latent_channels + more_channels, *frames, resolution // 8, resolution // 8)
-        channels, *sides = self._latent_shape
-        return (channels + more_channels, *sides)
+    def _latent_shape(self, samples: int, resolution: int) -> list[int]:
+        """Of what `denoise` is given for `samples` pictures of that side."""
+        frames = [1] if self._family.film else []
+        channels, *rest = self._shape or (self._family.latent_channels, *frames, resolution // 8, resolution // 8)
+        return [samples, channels + self.known_channels, *rest]
 
     def _step_on_nothing(self, shape: Sequence[int], way: Recompute) -> Callable[[], None]:
         """A step of `shape` latents that computes with whatever memory holds."""
@@ -162,7 +160,7 @@ class HostBackend:
         with self._originals_back():
             raw = self._encode(pictures)
             mean = base.process_latent_in(raw)
-            self._latent_shape = tuple(mean.shape[1:])
+            self._shape = tuple(mean.shape[1:])
             if min(mean.shape[-2:]) < (least := self._family.facts.least_side):
                 raise ValueError(
                     f"{self._family.name} needs larger pictures: {least} latents along a side, not {mean.shape[-1]}. "
@@ -179,7 +177,10 @@ class HostBackend:
             size = pictures.shape[-1] // side * self._vae.downscale_ratio
             pictures = common_upscale(pictures, size, size, "bicubic", "center")
         # One at a time: some autoencoders take a batch for the frames of a film.
-        raw = torch.cat([self._vae.encode(p[None].movedim(1, -1)) for p in pictures]).float().cpu()
+        # In the host's own mode: its way to encode in tiles where memory is short adds in place to what comes out.
+        with torch.inference_mode():
+            raw = torch.cat([self._vae.encode(p[None].movedim(1, -1)) for p in pictures]).float().cpu()
+        raw = raw.clone()
         return raw.unsqueeze(2) if self._family.film and raw.ndim == 4 else raw
 
     def encode(
@@ -203,12 +204,13 @@ class HostBackend:
 
     def _must_run_twice(self, way: Recompute) -> bool:
         """Whether the network as a whole has to, because it adds in place and its blocks do not run twice."""
-        return self._family.facts.adds_in_place and not (way is Recompute.EVERYTHING and self._blocks.denoiser)
+        return self._family.adds_in_place and not (way is Recompute.EVERYTHING and self._blocks.denoiser)
 
     def sample(
         self, prompt: str, embedding: TokenEmbedding | None, seed: int, resolution: int, steps: int = 20
     ) -> Tensor:
-        shape = self._shape(resolution)
+        shape = self._latent_shape(1, resolution)[1:]
+        shape[0] -= self.known_channels
         with self._originals_back():
             return sample_picture(
                 self._patcher, self._clip, self._vae, prompt, embedding, seed, shape, steps, self._family.guidance

@@ -28,8 +28,8 @@ class Facts:
     guidance: float = 4.5
     told_guidance: float | None = 1.0
     side: int | None = None
-    least_side: int = 1
     resolution: int = 1024
+    least_side: int = 1
     told_nothing: bool = False
 
 

@@ -38,6 +38,7 @@ def counted_step(
 
     try:
         with (
+            _quietly("torch._subclasses.fake_tensor"),
             FakeTensorMode(allow_non_fake_inputs=True),
             _stand_ins(patchers) as weights,
             recomputing,
@@ -51,6 +52,18 @@ def counted_step(
         logging.info("Textual Inversion could not count the memory of a step: %s: %s", type(error).__name__, error)
         return None
     return counted.peak.get(patchers[0].load_device.type, 0)
+
+
+@contextmanager
+def _quietly(logger: str) -> Iterator[None]:
+    """Without torch's pages about a step that cannot be counted, which is no error."""
+    log = logging.getLogger(logger)
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 @contextmanager

@@ -89,8 +89,8 @@ def test_gradient_through_quantised_weights(multiplies_in_fp8, monkeypatch):
         wanted = exact_gradient(exact, monkeypatch)
     assert all(weight is before[name] for name, weight in quantised.named_parameters())
     assert torch.cosine_similarity(found.double(), wanted, dim=0) >= 0.98
-    switches = [vars(module).get("_full_precision_mm") for module in quantised.modules()]
-    assert (False in switches) is multiplies_in_fp8
+    layers = [module for module in quantised.modules() if getattr(module, "layout_type", None) is not None]
+    assert layers and all(layer._full_precision_mm is not multiplies_in_fp8 for layer in layers)  # as it was
 
 
 def build_quantised(family, monkeypatch):

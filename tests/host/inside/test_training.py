@@ -247,3 +247,43 @@ def test_float16_is_trained_with_a_scaled_loss(models):
         assert backend(*models).loss_scale == plugin("ti_engine.gradients").FLOAT16_LOSS_SCALE > 1
     finally:
         models.model.model.manual_cast_dtype = None
+
+
+def test_a_picture_that_does_not_fit_is_encoded_in_tiles(models, backend, monkeypatch):
+    """The host's own way out, which training relies on."""
+    pictures = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    whole, _ = backend.encode_pictures(pictures)
+    encode, calls = models.vae.first_stage_model.encode, []
+
+    def full_at_first(*args, **kwargs):
+        calls.append(args)
+        if len(calls) == 1:
+            raise comfy.model_management.OOM_EXCEPTION("out of memory")
+        return encode(*args, **kwargs)
+
+    monkeypatch.setattr(models.vae.first_stage_model, "encode", full_at_first)
+    tiled, _ = backend.encode_pictures(pictures)
+    assert len(calls) > 1
+    torch.testing.assert_close(tiled, whole, rtol=1e-3, atol=1e-3)
+
+
+def test_memory_that_runs_out_in_the_model_ends_no_run(models, train, monkeypatch):
+    """Once in the middle: the step is computed again, in a smaller way, and the report says so."""
+    whole = train(batch_size=[2], steps=[4])
+    denoiser = plugin("nodes.host.denoiser")
+    attention, calls = denoiser.attention_pytorch, []
+
+    def full_once(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == 150:
+            raise RuntimeError("MPS backend out of memory")
+        return attention(*args, **kwargs)
+
+    before = snapshot(models)
+    monkeypatch.setattr(denoiser, "attention_pytorch", full_once)
+    result = train(batch_size=[2], steps=[4])
+    assert len(calls) > 150
+    assert_same(before, snapshot(models))
+    assert "Memory ran out at step" in result[3] and "No step was lost" in result[3]
+    torch.testing.assert_close(vectors(result), vectors(whole), rtol=1e-3, atol=1e-5)
+    assert "checkpointing off" in whole[3] and "GB of cpu memory" in whole[3]
