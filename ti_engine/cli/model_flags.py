@@ -19,7 +19,7 @@ def add_model_flags(parser: argparse.ArgumentParser, required: bool = True) -> N
         required=required,
         metavar="MODEL",
         help="demo (the small model that comes with this program), a diffusers folder (Stable Diffusion 1, 2, XL or 3, "
-        "Flux.1, or the first latent diffusion model), or a checkpoint file of one of them with all its parts",
+        "Flux.1, or the first latent diffusion model), or a checkpoint file of any but the last, with all its parts",
     )
     group.add_argument(
         "--config",
