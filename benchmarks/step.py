@@ -32,7 +32,7 @@ from torch.nn import functional as F
 from ti_engine import TrainConfig, encode_training_set, train
 from ti_engine.demo.model import build_scheduler, load_networks
 from ti_engine.demo.tokenizer import DemoTokenizer
-from ti_engine.standalone import DiffusersBackend
+from ti_engine.standalone import DiffusersBackend, LooseParts
 
 KINDS = ("ours", "bare", "table")
 
@@ -50,7 +50,9 @@ class Job:
     tokens: int  # of a prompt
 
     def backend(self) -> DiffusersBackend:
-        return DiffusersBackend(self.unet, self.text_encoder, DemoTokenizer(), self.autoencoder, self.scheduler)
+        return DiffusersBackend(
+            LooseParts(self.unet, self.text_encoder, DemoTokenizer(), self.autoencoder, self.scheduler)
+        )
 
     def pictures(self) -> torch.Tensor:
         return torch.rand(4, 3, self.resolution, self.resolution, generator=torch.Generator().manual_seed(0))

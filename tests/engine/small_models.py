@@ -10,7 +10,7 @@ from diffusers import AutoencoderKL, AutoencoderTiny, DDIMScheduler, UNet2DCondi
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from ti_engine.demo.tokenizer import VOCABULARY, DemoTokenizer
-from ti_engine.standalone import DiffusersBackend
+from ti_engine.standalone import DiffusersBackend, LooseParts
 
 WIDTH = 16
 
@@ -25,7 +25,8 @@ class Parts:
     scheduler: Any
 
     def backend(self) -> DiffusersBackend:
-        return DiffusersBackend(self.unet, self.text_encoder, DemoTokenizer(), self.autoencoder, self.scheduler)
+        parts = LooseParts(self.unet, self.text_encoder, DemoTokenizer(), self.autoencoder, self.scheduler)
+        return DiffusersBackend(parts)
 
 
 def build(prediction: str = "epsilon", dtype: torch.dtype = torch.float64, tiny: bool = False) -> Parts:

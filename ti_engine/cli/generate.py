@@ -10,7 +10,7 @@ from typing import Any
 
 from .model_flags import add_model_flags, open_model
 
-_AT_ONCE = 4  # pictures in one pass through the UNet
+_AT_ONCE = 4  # pictures in one pass through the network
 _MAX_SEED = 2**63 - 1
 
 
@@ -25,7 +25,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace pictures that are there already")
     parser.add_argument("--num-images", type=int, default=1, metavar="N", help="[1]")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the first picture; then one more each [0]")
-    parser.add_argument("--steps", type=int, default=30, metavar="N", help="of the DDIM sampler [30]")
+    parser.add_argument("--steps", type=int, default=30, metavar="N", help="of the sampler [30]")
     parser.add_argument(
         "--guidance", type=float, metavar="X", help="how closely the prompt is followed [the model's own]"
     )
@@ -54,8 +54,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.guidance is not None:
         backend.guidance = arguments.guidance
     resolution = arguments.resolution or backend.resolution
-    if resolution % backend.factor or not 64 <= resolution <= 4096:
-        raise ValueError(f"--resolution must be a multiple of {backend.factor} from 64 to 4096, got {resolution}.")
+    if resolution % backend.multiple or not 64 <= resolution <= 4096:
+        raise ValueError(f"--resolution must be a multiple of {backend.multiple} from 64 to 4096, got {resolution}.")
     embedding = load_embedding(arguments.embedding, {info.width: key for key, info in backend.encoders.items()})
     embedding = replace(embedding, placeholder=arguments.placeholder or embedding.placeholder)
     if len(split_at_placeholder(arguments.prompt, embedding.placeholder)) == 1:

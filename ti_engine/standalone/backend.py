@@ -1,100 +1,129 @@
-"""DiffusersBackend: models of SD1's shape as diffusers and transformers hold them."""
+"""DiffusersBackend: the models of a diffusers pipeline for the engine."""
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from typing import Any, TypeVar
+from itertools import pairwise
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..backend import EncoderInfo
 from ..checkpointing import checkpointed
 from ..embedding import TokenEmbedding
+from ..families import said
 from ..gradients import FLOAT16_LOSS_SCALE
-from ..noise import NoiseSchedule, append_dims
-from .text import Conditioning, EncodedTexts, TextEncoder
+from ..noise import append_dims
+from .families import Conditions, family_of
+from .schedule import diffusion_levels, flow_levels, noise_schedule
+from .text import Conditioning, EncodedTexts
+from .twins import check_shape, frozen_twin, text_encoders, with_twins
 
-SD1_GUIDANCE = 7.5
 _PICTURES_AT_ONCE = 4
-_BLOCKS = ("ResnetBlock2D", "BasicTransformerBlock")
-Network = TypeVar("Network", bound=nn.Module)
+# What runs twice where memory is short: SD and SDXL, SD3, Flux.
+_BLOCKS = (
+    "ResnetBlock2D",
+    "BasicTransformerBlock",
+    "JointTransformerBlock",
+    "FluxTransformerBlock",
+    "FluxSingleTransformerBlock",
+)
+_TRAINING_GUIDANCE = 1.0  # for networks that read it: 1 is no guidance
+_SAMPLE_SIZE = 128  # latents of a side where the network does not say it (Flux)
 
 
 class DiffusersBackend:
-    """ti_engine.backend.Backend over a UNet2DConditionModel, CLIPTextModel, AutoencoderKL or AutoencoderTiny.
+    """ti_engine.backend.Backend over a diffusers pipeline of one of the kinds in families.py, or over LooseParts.
 
-    The modules that are passed in keep their flags, hooks and weights: the backend works on frozen twins that share
-    their memory. tokenizer: a CLIPTokenizer or the demo's. scheduler: any that has the betas and the prediction type.
-    Raises ValueError for models of another shape.
+    The pipeline and its modules keep their flags, hooks and weights: the backend works on frozen twins that share
+    their memory. guidance: None is what suits the family. Raises ValueError for models of another shape.
     """
 
     def __init__(
-        self,
-        unet: nn.Module,
-        text_encoder: nn.Module,
-        tokenizer: Any,
-        autoencoder: nn.Module,
-        scheduler: Any,
-        guidance: float = SD1_GUIDANCE,
-        name: str = "model",
-        weights_hash: str | None = None,
+        self, pipeline: Any, guidance: float | None = None, name: str = "model", weights_hash: str | None = None
     ) -> None:
-        _check_shape(unet, text_encoder)
-        self._unet: Any = _frozen_twin(unet)
-        self._text = TextEncoder(_frozen_twin(text_encoder), tokenizer)
-        self._autoencoder: Any = _frozen_twin(autoencoder)
-        self._scheduler = scheduler
-        self.guidance = guidance
+        family = self._family = family_of(pipeline)
+        self._network: Any = frozen_twin(getattr(pipeline, family.network))
+        self._autoencoder: Any = frozen_twin(getattr(pipeline, family.autoencoder))
+        self._text = text_encoders(pipeline, family)
+        self._models = with_twins(pipeline, family, self._network, self._text)
+        self.encoders: Mapping[str, EncoderInfo] = {key: encoder.info() for key, encoder in self._text.items()}
+        check_shape(family, self._network.config, self._autoencoder.config, self.encoders)
+        self.encoder_key = next(iter(self.encoders))
+        """The first text encoder's; of SD1 and the demo model the only one's."""
+        self.guidance = family.guidance if guidance is None else guidance
         self.name = name
         self.weights_hash = weights_hash
         """SHA-256 of the weights file in hex, where there is one."""
-        self.device: torch.device = self._unet.device
-        self.dtype: torch.dtype = self._unet.dtype
-        self.schedule = NoiseSchedule(_sigmas(scheduler, self._at_least_float32), _prediction(scheduler))
-        width = self._text.info().width
-        self.encoder_key = "clip_h" if width == 1024 else "clip_l"
-        self.encoders: Mapping[str, EncoderInfo] = {self.encoder_key: self._text.info()}
+        self.device: torch.device = self._network.device
+        self.dtype: torch.dtype = self._network.dtype
         self.known_channels = 0
         self.loss_scale = FLOAT16_LOSS_SCALE if self.dtype == torch.float16 else 1.0
         self.factor = 2 ** (len(_stages(self._autoencoder)) - 1)
         """Pixels of a picture's side for one of its latents."""
-        self.resolution: int = int(self._unet.config.sample_size) * self.factor
+        self.multiple = self.factor * family.patch
+        """Sides of pictures are multiples of it, in pixels."""
+        self.resolution: int = _sample_size(self._network) * self.factor
         """Side in pixels of the pictures that the model was trained on."""
+        self.schedule = noise_schedule(
+            pipeline.scheduler, family.flow, self._tokens(self.resolution), self._at_least_float32
+        )
         self.samples_at_once: int | None = None
         self._checkpointed, self._checkpointing = False, ExitStack()  # the twin is ours alone, so it may stay that way
         precision = str(self.dtype).removeprefix("torch.")
-        self.description = f"{name}: SD1 shape, {self.schedule.prediction}, {precision}, {self.device.type}"
+        self.description = (
+            f"{name}: {family.title}, {' + '.join(self.encoders)}, {self.schedule.prediction}, {precision}, "
+            f"{self.device.type}"
+        )
 
     @property
     def _at_least_float32(self) -> torch.dtype:
         return torch.promote_types(self.dtype, torch.float32)
 
+    def _tokens(self, side: int) -> int:
+        return (side // self.multiple) ** 2
+
     def word_vectors(self, words: str) -> dict[str, Tensor]:
-        return {self.encoder_key: self._text.word_vectors(words)}
+        return {key: encoder.word_vectors(words) for key, encoder in self._text.items()}
 
     def nearest_words(self, key: str, vector: Tensor, count: int) -> list[tuple[str, float]]:
-        if key != self.encoder_key:
-            raise ValueError(f"The model has the text encoder {self.encoder_key}, not {key!r}.")
-        return self._text.nearest_words(vector, count)
+        if key not in self._text:
+            raise ValueError(f"The model has the text encoders {', '.join(self._text)}, not {key!r}.")
+        return self._text[key].nearest_words(vector, count)
 
     def encode(
         self, captions: Sequence[str], placeholder: str, vectors: Mapping[str, Tensor], differentiable: bool
     ) -> EncodedTexts:
-        return self._text.encode(captions, placeholder, vectors[self.encoder_key], differentiable)
+        """As the Protocol says, each distinct caption encoded once; without `vectors` the placeholder is a text like
+        any other. ValueError for a caption that does not fit.
+        """
+        distinct = list(dict.fromkeys(captions))
+        with ExitStack() as stack:
+            stack.enter_context(torch.set_grad_enabled(differentiable))
+            for key, encoder in self._text.items():
+                stack.enter_context(encoder.lent(placeholder, vectors[key] if vectors else None))
+            encoded = self._family.encode(self._models, distinct)
+        index = torch.tensor([distinct.index(caption) for caption in captions], device=self.device)
+        return EncodedTexts(encoded, index, differentiable)
 
     def denoise(self, noisy: Tensor, sigma: Tensor, cond: Conditioning) -> Tensor:
-        """As the Protocol says; float64 where the modules are float64.
+        """As the Protocol says; float64 where the modules are float64."""
+        return self._denoise(noisy, sigma, cond.rows(), _TRAINING_GUIDANCE)
 
-        With a = 1 / (sigma^2 + 1), the scheduler's cumulative alpha, the network sees sqrt(a) noisy.
-        """
+    def _denoise(self, noisy: Tensor, sigma: Tensor, cond: Conditions, guidance: float) -> Tensor:
+        """With a = 1 / (sigma^2 + 1), the scheduler's cumulative alpha, a diffusion network sees sqrt(a) noisy."""
         s = append_dims(sigma, noisy.ndim)
-        timestep = (self.schedule.sigmas.to(sigma.device)[None] - sigma[:, None]).abs().argmin(1)
-        scaled = (noisy / (s**2 + 1).sqrt()).to(self.dtype)
-        out = self._unet(scaled, timestep, encoder_hidden_states=cond.rows().to(self.dtype)).sample
-        out = out.to(self._at_least_float32)
+        flow = self._family.flow
+        time = sigma if flow else (self.schedule.sigmas.to(sigma.device)[None] - sigma[:, None]).abs().argmin(1)
+        out = self._family.predict(
+            self._models,
+            (noisy if flow else noisy / (s**2 + 1).sqrt()).to(self.dtype),
+            time,
+            {name: tensor.to(self.dtype) for name, tensor in cond.items()},
+            torch.full_like(sigma, guidance),
+        ).to(self._at_least_float32)
         if self.schedule.prediction == "sample":
             return out
         if self.schedule.prediction == "v_prediction":  # v = sqrt(a) noise - sqrt(1 - a) latents
@@ -104,14 +133,17 @@ class DiffusersBackend:
     def save_memory(self) -> bool:
         if self._checkpointed:
             return False
-        blocks = [module for module in self._unet.modules() if type(module).__name__ in _BLOCKS]
+        blocks = [module for module in self._network.modules() if type(module).__name__ in _BLOCKS]
         self._checkpointing.enter_context(checkpointed(blocks))
         self._checkpointed = True
         return bool(blocks)
 
     @torch.no_grad()
     def encode_pictures(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        """As the Protocol says; float64 where the modules are float64."""
+        """As the Protocol says; float64 where the modules are float64. ValueError for a side the model cannot draw."""
+        side = next((side for side in pictures.shape[2:] if side % self.multiple), None)
+        if side is not None:
+            raise ValueError(f"The model takes pictures whose sides are multiples of {self.multiple}, got {side}.")
         parts = [self._encode_part(part) for part in pictures.split(_PICTURES_AT_ONCE)]
         mean, deviation = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
         return mean, deviation
@@ -141,36 +173,57 @@ class DiffusersBackend:
         resolution: int | None = None,
         steps: int = 20,
     ) -> Tensor:
-        """Pictures [N, 3, H, W] in 0..1, one for each prompt and seed: DDIM (Song et al. 2020) with guidance.
+        """Pictures [N, 3, H, W] in 0..1, one for each prompt and seed, with guidance.
 
-        Each one's noise comes from its own seed, drawn on the CPU, so a picture is the same on any device and in any
-        batch up to rounding. ValueError if the embedding does not fit the model.
+        In this notation DDIM and the flow pipelines' sampler are one, Euler's method (Karras et al. 2022). Each
+        picture's noise comes from its own seed, drawn on the CPU, so it is the same on any device and in any batch up
+        to rounding. ValueError if the embedding does not fit the model.
         """
-        from diffusers import DDIMScheduler
-
-        side = (resolution or self.resolution) // self.factor
-        scheduler: Any = DDIMScheduler.from_config(self._scheduler.config, clip_sample=False)
-        scheduler.set_timesteps(steps)
-        shape = (int(self._unet.config.in_channels), side, side)
-        noise = [torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
-        latents = torch.stack(noise).to(self.device, self._at_least_float32)
-        cond = self._text.encode(prompts, *self._word(embedding), differentiable=False).cond
-        without = self._text.encode([""] * len(prompts), "", None, differentiable=False).cond
-        both = torch.cat([without.rows(), cond.rows()]).to(self.dtype)
-        for timestep in scheduler.timesteps:
-            out = self._unet(latents.repeat(2, 1, 1, 1).to(self.dtype), timestep, encoder_hidden_states=both).sample
-            plain, guided = out.to(latents.dtype).chunk(2)
-            latents = scheduler.step(plain + self.guidance * (guided - plain), timestep, latents).prev_sample
+        side = resolution or self.resolution
+        latents = self._draw_noise(seeds, side // self.factor)
+        levels = self._levels(side, steps).to(latents)
+        if not self._family.flow:
+            latents = latents * (levels[0] ** 2 + 1).sqrt()
+        cond = self._encode_prompts(prompts, embedding)
+        without = self._encode_empty(cond) if self._family.negative else {}
+        for level, following in pairwise(levels):
+            if without:
+                both = {name: torch.cat([without[name], rows]) for name, rows in cond.items()}
+                out = self._denoise(latents.repeat(2, 1, 1, 1), level.expand(2 * len(latents)), both, self.guidance)
+                plain, guided = out.chunk(2)
+                denoised = plain + self.guidance * (guided - plain)
+            else:
+                denoised = self._denoise(latents, level.expand(len(latents)), cond, self.guidance)
+            latents = denoised + following / level * (latents - denoised)
         return self._decode(latents)
 
-    def _word(self, embedding: TokenEmbedding | None) -> tuple[str, Tensor | None]:
+    def _draw_noise(self, seeds: Sequence[int], side: int) -> Tensor:
+        shape = (int(self._autoencoder.config.latent_channels), side, side)
+        noise = [torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+        return torch.stack(noise).to(self.device, self._at_least_float32)
+
+    def _levels(self, side: int, steps: int) -> Tensor:
+        scheduler = self._models.scheduler
+        if not self._family.flow:
+            return diffusion_levels(scheduler, self.schedule.sigmas, steps)
+        return flow_levels(scheduler, self._tokens(side), steps, even=not self._family.negative)
+
+    def _encode_prompts(self, prompts: Sequence[str], embedding: TokenEmbedding | None) -> dict[str, Tensor]:
         if embedding is None:
-            return "", None
-        rows, width = embedding.vectors.get(self.encoder_key), self.encoders[self.encoder_key].width
-        if rows is None or rows.shape[1] != width:
-            had = ", ".join(f"{key} of width {v.shape[1]}" for key, v in embedding.vectors.items())
-            raise ValueError(f"The embedding holds {had}; this model takes {self.encoder_key} of width {width}.")
-        return embedding.placeholder, rows
+            return self.encode(prompts, "", {}, differentiable=False).cond.rows()
+        wanted = {key: info.width for key, info in self.encoders.items()}
+        had = {key: rows.shape[1] for key, rows in embedding.vectors.items()}
+        if any(had.get(key) != width for key, width in wanted.items()):
+            raise ValueError(f"The embedding holds {said(had)}; this model takes {said(wanted)}.")
+        return self.encode(prompts, embedding.placeholder, embedding.vectors, differentiable=False).cond.rows()
+
+    def _encode_empty(self, cond: Conditions) -> dict[str, Tensor]:
+        """What pictures are guided away from, as the pipeline has it: the empty text, or for most SDXL models zeros."""
+        config = getattr(self._models, "config", {})
+        if config.get("force_zeros_for_empty_prompt"):
+            return {name: torch.zeros_like(rows) for name, rows in cond.items()}
+        count = len(next(iter(cond.values())))
+        return self.encode([""] * count, "", {}, differentiable=False).cond.rows()
 
     def _decode(self, latents: Tensor) -> Tensor:
         shift, scale = _shift_and_scale(self._autoencoder)
@@ -179,46 +232,17 @@ class DiffusersBackend:
         return (pictures.float() / 2 + 0.5).clamp(0, 1).cpu()
 
 
-def _frozen_twin(module: Network) -> Network:
-    """A copy that shares the tensors of `module` but has flags of its own: no gradients, no dropout."""
-    shared: dict[int, Any] = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in module.parameters()}
-    shared |= {id(b): b for b in module.buffers()}
-    return copy.deepcopy(module, shared).train(False)
-
-
-def _sigmas(scheduler: Any, dtype: torch.dtype) -> Tensor:
-    """sqrt((1 - a) / a) by time step, ascending; where a schedule ends in pure noise, its last level is finite."""
-    alphas = scheduler.alphas_cumprod.double().clamp(min=2**-24)
-    return ((1 - alphas) / alphas).sqrt().to(dtype)
-
-
-def _prediction(scheduler: Any) -> Any:
-    prediction = scheduler.config.prediction_type
-    if prediction not in ("epsilon", "v_prediction", "sample"):
-        raise ValueError(f"The scheduler's prediction type {prediction!r} is not known; it must be epsilon or v.")
-    return prediction
-
-
 def _stages(autoencoder: Any) -> Sequence[int]:
     config = autoencoder.config
     return config.encoder_block_out_channels if "encoder_block_out_channels" in config else config.block_out_channels
+
+
+def _sample_size(network: Any) -> int:
+    size = network.config.get("sample_size") or _SAMPLE_SIZE
+    return int(size if isinstance(size, int) else size[0])
 
 
 def _shift_and_scale(autoencoder: Any) -> tuple[float, float]:
     """Latents of the model = (latents of the autoencoder - shift) * scale."""
     config = autoencoder.config
     return config.get("shift_factor") or 0.0, config.get("scaling_factor") or 1.0
-
-
-def _check_shape(unet: Any, text_encoder: Any) -> None:
-    config = unet.config
-    if config.get("addition_embed_type") or config.get("cross_attention_dim") is None or config.in_channels != 4:
-        raise ValueError(
-            "Only models of SD1's shape can be used here; this one is of another family (SDXL, inpainting)."
-        )
-    width = text_encoder.config.hidden_size
-    if config.cross_attention_dim != width:
-        raise ValueError(
-            f"The UNet takes text of width {config.cross_attention_dim}, the text encoder gives {width}; "
-            "they do not belong together."
-        )

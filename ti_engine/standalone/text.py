@@ -1,9 +1,16 @@
-"""Captions with learned vectors in them, through a transformers text encoder that is never changed."""
+"""Captions with learned vectors in them, through transformers' text encoders, which are never changed.
+
+A pipeline's own code turns texts into its conditioning: it asks a tokenizer for ids and gives them to a text encoder.
+Both are replaced by twins here. The tokenizer writes row r of the word as the id -1 - r, and the token table of the
+encoder reads it. Nothing in between minds: CLIP looks for its end token by the greatest id or by its own.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -15,124 +22,160 @@ from ..placeholder import split_at_placeholder
 
 @dataclass(frozen=True)
 class Conditioning:
-    """B encoded captions. hidden: [U, T, width], one row for each distinct caption; index: [B], which row is whose."""
+    """B encoded captions. tensors: name -> [U, ...], one row for each distinct caption; index: [B], which is whose."""
 
-    hidden: Tensor
+    tensors: Mapping[str, Tensor]
     index: Tensor
 
-    def rows(self) -> Tensor:
-        """[B, T, width]"""
-        return self.hidden[self.index]
+    def rows(self) -> dict[str, Tensor]:
+        """Name -> [B, ...]"""
+        return {name: tensor[self.index] for name, tensor in self.tensors.items()}
 
 
 class EncodedTexts:
-    """What `TextEncoder.encode` returns: `cond` is a leaf, the encoder's graph hangs on to it separately."""
+    """Captions after the text encoders: `cond` holds leaves, the encoders' graph hangs on to them separately."""
 
-    def __init__(self, encoded: Tensor, index: Tensor, differentiable: bool) -> None:
+    def __init__(self, encoded: Mapping[str, Tensor], index: Tensor, differentiable: bool) -> None:
         self._encoded = encoded
-        self.cond = Conditioning(encoded.detach().requires_grad_(differentiable), index)
+        leaves = {name: tensor.detach().requires_grad_(differentiable) for name, tensor in encoded.items()}
+        self.cond = Conditioning(leaves, index)
 
     def backward(self) -> None:
         """Add the gradients that `cond` collected to those of the vectors."""
-        if self.cond.hidden.grad is not None and self._encoded.requires_grad:
-            self._encoded.backward(self.cond.hidden.grad)
+        pairs = [(self._encoded[name], leaf.grad) for name, leaf in self.cond.tensors.items()]
+        pairs = [(tensor, grad) for tensor, grad in pairs if grad is not None and tensor.requires_grad]
+        if pairs:
+            torch.autograd.backward([tensor for tensor, _ in pairs], [grad for _, grad in pairs])
+
+
+class WordTokenizer:
+    """A tokenizer as pipelines call it, which also knows the word. All else is the tokenizer's own.
+
+    tokenizer: any callable text -> {"input_ids": [..., end]} with `get_vocab`. length: tokens of a text, the special
+    ones included. cuts: a longer text is cut, as pipelines do, unless that cuts the word; else it is a ValueError.
+    """
+
+    def __init__(self, tokenizer: Any, length: int, cuts: bool = False) -> None:
+        self._tokenizer = tokenizer
+        *self._prefix, self._end = tokenizer("")["input_ids"]  # T5 has no token for the start
+        pad = getattr(tokenizer, "pad_token_id", None)
+        self._pad = self._end if pad is None else pad  # SD1 pads with the end token
+        self._cuts = cuts
+        self.model_max_length = length
+        self.placeholder, self.count = "", 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tokenizer, name)
+
+    def __call__(self, text: str | Sequence[str], **_: Any) -> SimpleNamespace:
+        """`input_ids` and `attention_mask` [N, length] of N texts, padded."""
+        rows = [self._row(t) for t in ([text] if isinstance(text, str) else text)]
+        ids = [row + [self._pad] * (self.model_max_length - len(row)) for row in rows]
+        mask = [[1] * len(row) + [0] * (self.model_max_length - len(row)) for row in rows]
+        return SimpleNamespace(input_ids=torch.tensor(ids), attention_mask=torch.tensor(mask))
+
+    @property
+    def capacity(self) -> int:
+        """Tokens that a text may have, without the special ones."""
+        return self.model_max_length - len(self._prefix) - 1
+
+    def ids(self, text: str) -> list[int]:
+        """Of a text without the word, and without special tokens."""
+        return list(self._tokenizer(text)["input_ids"])[len(self._prefix) : -1]
+
+    def _row(self, text: str) -> list[int]:
+        """Without vectors (count 0) the placeholder is a text like any other."""
+        parts = split_at_placeholder(text, self.placeholder) if self.count else [text]
+        tokens = self.ids(parts[0])
+        for part in parts[1:]:
+            tokens += [-1 - row for row in range(self.count)]
+            tokens += self._ids_after_word(part)
+        over = tokens[self.capacity :]
+        if over and (not self._cuts or min(over) < 0):
+            raise ValueError(
+                f"The text {text!r} has {len(tokens)} tokens with {self.count} for each {self.placeholder}; "
+                f"the model takes {self.capacity}. Shorten it or use fewer vectors."
+            )
+        return [*self._prefix, *tokens[: self.capacity], self._end]
+
+    def _ids_after_word(self, part: str) -> list[int]:
+        """Of a text behind the word: T5 would begin one of its own with a space."""
+        if part[:1].strip():
+            word, both = self.ids("a"), self.ids("a" + part)
+            if both[: len(word)] == word:
+                return both[len(word) :]
+        return self.ids(part)
+
+
+class _ExtendedTable(nn.Module):
+    """A token table with the word's vectors behind the negative ids."""
+
+    def __init__(self, table: nn.Module) -> None:
+        super().__init__()
+        self.table: Any = table
+        self.word: tuple[Tensor, ...] = ()  # of one, so that it never becomes a parameter of this module
+
+    def forward(self, ids: Tensor) -> Tensor:
+        vectors = self.table(ids.clamp(min=0))
+        for word in self.word:
+            own = word.to(vectors.device, vectors.dtype)[(-1 - ids).clamp(min=0)]
+            vectors = torch.where(ids[..., None] < 0, own, vectors)
+        return vectors
 
 
 class TextEncoder:
-    """A CLIP text model with its tokenizer: any callable text -> {"input_ids": [start, ..., end]} with `get_vocab`."""
+    """A text encoder and its tokenizer, as `network` and `tokenizer`, that know the word while they are lent it.
 
-    def __init__(self, module: nn.Module, tokenizer: Any) -> None:
-        self._module: Any = module
-        self._tokenizer = tokenizer
-        self._start, self._end = _ids(tokenizer, "")[0], _ids(tokenizer, "")[-1]
-        pad = getattr(tokenizer, "pad_token_id", None)
-        self._pad = self._end if pad is None else pad  # SD1 pads with the end token
-        self.length = min(int(self._module.config.max_position_embeddings), int(tokenizer.model_max_length))
+    network: one that is ours to change. Others as in WordTokenizer.
+    """
+
+    def __init__(self, network: nn.Module, tokenizer: Any, length: int, cuts: bool = False) -> None:
+        self.network: Any = network
+        self.tokenizer = WordTokenizer(tokenizer, length, cuts)
+        self._table = _ExtendedTable(self.network.get_input_embeddings())
+        self.network.set_input_embeddings(self._table)
         self._words = {index: word for word, index in tokenizer.get_vocab().items()}
         self._unknown = getattr(tokenizer, "unk_token_id", tokenizer.get_vocab().get("<unknown>"))
 
     @property
-    def _table(self) -> Tensor:
-        """The vocabulary [tokens, width]."""
-        return self._module.get_input_embeddings().weight
+    def _vocabulary(self) -> Tensor:
+        """[tokens, width]"""
+        return self._table.table.weight
 
     def info(self) -> EncoderInfo:
-        table = self._table.float()
+        table = self._vocabulary.float()
         rms, norm = table.square().mean().sqrt(), table.norm(dim=1).mean()
-        return EncoderInfo(self._table.shape[1], self.length - 2, float(rms), float(norm))
+        return EncoderInfo(table.shape[1], self.tokenizer.capacity, float(rms), float(norm))
 
     def word_vectors(self, words: str) -> Tensor:
         """The vocabulary's own float32 vectors [tokens, width] of `words`; ValueError where it has none."""
-        unknown = [w for w in words.split() if self._unknown in _ids(self._tokenizer, w)[1:-1]]
+        unknown = [w for w in words.split() if self._unknown in self.tokenizer.ids(w)]
         if unknown:
             raise ValueError(f"The model does not know the initial word {unknown[0]!r}; choose a more common one.")
-        ids = _ids(self._tokenizer, words)[1:-1]
+        ids = self.tokenizer.ids(words)
         if not ids:
             raise ValueError(f"The initial words {words!r} contain no word that the model knows; choose another one.")
-        return self._table[torch.tensor(ids, device=self._table.device)].detach().to("cpu", torch.float32, copy=True)
+        table = self._vocabulary
+        return table[torch.tensor(ids, device=table.device)].detach().to("cpu", torch.float32, copy=True)
 
     def nearest_words(self, vector: Tensor, count: int) -> list[tuple[str, float]]:
         """The `count` tokens with the greatest cosine to `vector` [width], greatest first."""
-        table = self._table.float()
+        table = self._vocabulary.float()
         cosine = torch.cosine_similarity(table, vector.to(table)[None], dim=1)
         best = cosine.topk(min(count, len(cosine)))
         return [
-            (self._words.get(int(i), str(int(i))).removesuffix("</w>"), float(c))
+            (self._words.get(int(i), str(int(i))).removesuffix("</w>").removeprefix("▁"), float(c))
             for c, i in zip(best.values, best.indices, strict=True)
         ]
 
-    def encode(
-        self, texts: Sequence[str], placeholder: str, vectors: Tensor | None, differentiable: bool
-    ) -> EncodedTexts:
-        """`texts` with `vectors` [num_vectors, width] in place of every placeholder, each distinct text encoded once.
-
-        ValueError for a text that does not fit.
-        """
-        distinct = list(dict.fromkeys(texts))
-        count = 0 if vectors is None else len(vectors)
-        rows = [self._tokenize(text, placeholder, count) for text in distinct]
-        device = self._table.device
-        ids = torch.tensor([[token for token, _ in row] for row in rows], device=device)
-        places = torch.tensor([[place for _, place in row] for row in rows], device=device)
-        with torch.set_grad_enabled(differentiable):
-            hidden = self._forward(ids, places, vectors)
-        index = torch.tensor([distinct.index(text) for text in texts], device=device)
-        return EncodedTexts(hidden, index, differentiable)
-
-    def _tokenize(self, text: str, placeholder: str, count: int) -> list[tuple[int, int]]:
-        """(token id, -1) for the vocabulary's tokens, (any id, row) for the word's; with start, end and padding.
-
-        Without vectors (count 0) the placeholder is a text like any other.
-        """
-        parts = split_at_placeholder(text, placeholder) if count else [text]
-        word = [(self._end, row) for row in range(count)]
-        tokens = [(self._start, -1)]
-        for number, part in enumerate(parts):
-            tokens += word if number else []
-            tokens += [(token, -1) for token in _ids(self._tokenizer, part)[1:-1]]
-        if len(tokens) + 1 > self.length:
-            raise ValueError(
-                f"The text {text!r} has {len(tokens) - 1} tokens with {count} for each {placeholder}; "
-                f"the model takes {self.length - 2}. Shorten it or use fewer vectors."
-            )
-        tokens.append((self._end, -1))
-        return tokens + [(self._pad, -1)] * (self.length - len(tokens))
-
-    def _forward(self, ids: Tensor, places: Tensor, vectors: Tensor | None) -> Tensor:
-        if vectors is None:
-            return self._module(ids).last_hidden_state
-        word = vectors
-
-        def splice(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
-            own = word.to(output.device, output.dtype)[places.clamp(min=0)]
-            return torch.where(places[..., None] >= 0, own, output)
-
-        hook = self._module.get_input_embeddings().register_forward_hook(splice)
+    @contextmanager
+    def lent(self, placeholder: str, vectors: Tensor | None) -> Iterator[None]:
+        """Within it the placeholder means `vectors` [num_vectors, width]; gradients flow to them."""
+        if vectors is not None and vectors.shape[1] != self._vocabulary.shape[1]:
+            raise ValueError(f"The vectors have width {vectors.shape[1]}, the encoder {self._vocabulary.shape[1]}.")
+        self.tokenizer.placeholder, self.tokenizer.count = placeholder, 0 if vectors is None else len(vectors)
+        self._table.word = () if vectors is None else (vectors,)
         try:
-            return self._module(ids).last_hidden_state
+            yield
         finally:
-            hook.remove()
-
-
-def _ids(tokenizer: Any, text: str) -> list[int]:
-    return list(tokenizer(text)["input_ids"])
+            self.tokenizer.count, self._table.word = 0, ()
