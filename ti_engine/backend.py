@@ -84,6 +84,10 @@ class Backend(Protocol):
         """
         ...
 
+    def check_captions(self, captions: Sequence[str], placeholder: str, num_vectors: int) -> None:
+        """Raises ValueError for a caption that does not fit into the text encoders with that many vectors a word."""
+        ...
+
     def encode(
         self, captions: Sequence[str], placeholder: str, vectors: Mapping[str, Tensor], differentiable: bool
     ) -> EncodedCaptions:

@@ -82,6 +82,12 @@ class CaptionSource:
         if not self._templates and (not self._own or None in self._own):
             raise ValueError("what = custom needs templates, or a caption for every picture; got neither.")
 
+    def all(self) -> list[str]:
+        """Every caption that can be drawn, each once."""
+        own = [text for text in self._own if text is not None]
+        templates_serve = not self._own or len(own) < len(self._own)
+        return list(dict.fromkeys([*own, *(self._templates if templates_serve else ())]))
+
     def draw(self, picture: int, generator: torch.Generator) -> str:
         """A caption for picture number `picture`."""
         own = self._own[picture] if picture < len(self._own) else None

@@ -81,6 +81,8 @@ def train(
     """
     generator = torch.Generator().manual_seed(config.seed)
     vectors = initial_vectors(backend, config, start)
+    # Now and not when such a caption happens to be drawn: what was learned until then would be lost.
+    backend.check_captions(dataset.captions.all(), config.placeholder, config.num_vectors)
     trained = {key: vectors[key].requires_grad_(True) for key in trained_encoders(backend, config)}
     optimizer = torch.optim.AdamW(
         [{"params": [v], "scale": backend.encoders[k].scale} for k, v in trained.items()],

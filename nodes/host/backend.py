@@ -183,6 +183,9 @@ class HostBackend:
         raw = raw.clone()
         return raw.unsqueeze(2) if self._family.film and raw.ndim == 4 else raw
 
+    def check_captions(self, captions: Sequence[str], placeholder: str, num_vectors: int) -> None:
+        """All fit: the host goes on in further chunks."""
+
     def encode(
         self, captions: Sequence[str], placeholder: str, vectors: Mapping[str, Tensor], differentiable: bool
     ) -> EncodedBatch:

@@ -65,3 +65,10 @@ def test_custom_without_templates_needs_a_caption_for_every_picture(own):
 def test_an_own_caption_without_the_word_is_refused():
     with pytest.raises(ValueError, match="'my cat' does not contain"):
         CaptionSource("S*", ["{}"], ["a {}", "my cat"])
+
+
+def test_all_are_those_that_can_be_drawn():
+    templates = ["a {}", "the {}", "a {}"]
+    assert CaptionSource("S*", templates).all() == ["a S*", "the S*"]
+    assert CaptionSource("S*", templates, ["my S*", None]).all() == ["my S*", "a S*", "the S*"]
+    assert CaptionSource("S*", templates, ["my S*", "your S*"]).all() == ["my S*", "your S*"]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from toy import ONE_TEMPLATE, ToyBackend, hidden_set, hidden_word, noisy_set, toy_config
 
-from ti_engine import TokenEmbedding, TrainConfig, TrainRecord, encode_training_set, train
+from ti_engine import CaptionSource, TokenEmbedding, TrainConfig, TrainRecord, encode_training_set, train
 from ti_engine.noise import Prediction
 from ti_engine.train import learning_rate_factor
 
@@ -541,3 +541,14 @@ def test_the_models_own_resolution_is_the_default():
     pictures = [torch.rand(3, 90, 70)]
     dataset = encode_training_set(ToyBackend(resolution=128), pictures, TrainConfig())
     assert dataset.mean.shape[-2:] == (16, 16)
+
+
+@pytest.mark.parametrize(("text", "num_vectors"), [("a photo of {} " + "red " * 30, 1), ("a photo of {}, {}, {} and {}", 8)])
+def test_a_caption_that_does_not_fit_is_said_before_anything_is_learned(text: str, num_vectors: int) -> None:
+    backend = ToyBackend()
+    config = toy_config(num_vectors=num_vectors)
+    captions = CaptionSource("S*", ["a photo of {}"] * 60 + [text])
+    dataset = replace(hidden_set(backend), captions=captions)
+    with pytest.raises(ValueError, match="does not fit"):
+        next(train(backend, dataset, config))
+    assert backend.denoised == 0

@@ -100,6 +100,12 @@ class ToyBackend:
         mean = F.avg_pool2d(pictures, 8)[:, :2].to(self.dtype) * 2 - 1
         return mean, torch.full_like(mean, SPREAD)
 
+    def check_captions(self, captions: Sequence[str], placeholder: str, num_vectors: int) -> None:
+        for caption in captions:
+            words = re.findall(rf"{re.escape(placeholder)}|\w+", caption)
+            if len(words) + words.count(placeholder) * (num_vectors - 1) > PLACES:
+                raise ValueError(f"The text {caption!r} does not fit.")
+
     def encode(
         self, captions: Sequence[str], placeholder: str, vectors: Mapping[str, Tensor], differentiable: bool
     ) -> ToyCaptions:

@@ -93,6 +93,10 @@ class DiffusersBackend:
             raise ValueError(f"The model has the text encoders {', '.join(self._text)}, not {key!r}.")
         return self._text[key].nearest_words(vector, count)
 
+    def check_captions(self, captions: Sequence[str], placeholder: str, num_vectors: int) -> None:
+        for encoder in self._text.values():
+            encoder.tokenizer.check(captions, placeholder, num_vectors)
+
     def encode(
         self, captions: Sequence[str], placeholder: str, vectors: Mapping[str, Tensor], differentiable: bool
     ) -> EncodedTexts:

@@ -74,6 +74,15 @@ class WordTokenizer:
         mask = [[1] * len(row) + [0] * (self.model_max_length - len(row)) for row in rows]
         return SimpleNamespace(input_ids=torch.tensor(ids), attention_mask=torch.tensor(mask))
 
+    def check(self, texts: Sequence[str], placeholder: str, count: int) -> None:
+        """Raises ValueError for a text that does not fit with `count` vectors at every placeholder."""
+        self.placeholder, self.count = placeholder, count
+        try:
+            for text in texts:
+                self._row(text)
+        finally:
+            self.count = 0
+
     @property
     def capacity(self) -> int:
         """Tokens that a text may have, without the special ones."""
