@@ -135,13 +135,13 @@ class Train(io.ComfyNode):
             warnings = backend.ignored() + setting_warnings(backend, config, len(pictures))
             for warning in warnings:  # in the host's log at once: a run may take hours
                 _log.warning("%s", warning)
-            record, samples = _learn(backend, config, pictures, own_captions)
+            record, samples, fingerprint = _learn(backend, config, pictures, own_captions)
             if not record.losses:  # the start is no learned word, and must not be saved as one
                 raise ValueError(record.stopped or "Nothing was learned.")
             warnings += result_warnings(backend, config, record)
             report = train_report(backend, config, record, time.monotonic() - started, warnings, backend.cost())
             word = record.embedding()
-            metadata = training_metadata(config, record, backend.description, None, len(pictures))
+            metadata = training_metadata(config, record, backend.description, None, len(pictures), fingerprint)
             embedding = TokenEmbedding(word.vectors, word.placeholder, metadata)
         shown = ui.PreviewImage(contact_sheet(samples)).as_dict()
         shown["loss_chart"] = [finished_chart(record, config.steps)]
@@ -150,8 +150,11 @@ class Train(io.ComfyNode):
 
 def _learn(
     backend: HostBackend, config: TrainConfig, pictures: list[Tensor], own_captions: list[str | None]
-) -> tuple[TrainRecord, Tensor]:
-    """The whole run; what the person sees of it happens in the body of the loop. Samples are [N, H, W, 3]."""
+) -> tuple[TrainRecord, Tensor, str]:
+    """The whole run; what the person sees of it happens in the body of the loop.
+
+    The record, samples [N, H, W, 3], and the fingerprint of the weights.
+    """
     progress = RunProgress(config.steps)
     progress.phase(f"encoding {len(pictures)} pictures")
     dataset = encode_training_set(backend, pictures, config, own_captions)
@@ -189,6 +192,7 @@ def _learn(
         if record.best_step not in samples:
             preview(record.best_step)
         progress.finish(record)
+        fingerprint = backend.fingerprint()
     if not samples:
         samples[0] = torch.zeros(3, config.resolution, config.resolution)
-    return record, torch.stack([samples[step] for step in sorted(samples)]).movedim(1, -1)
+    return record, torch.stack([samples[step] for step in sorted(samples)]).movedim(1, -1), fingerprint

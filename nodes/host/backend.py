@@ -18,6 +18,7 @@ from .borrow import Loan
 from .caption_encoding import EncodedBatch, encode_captions
 from .denoiser import denoise
 from .family import noise_schedule, recognise
+from .fingerprint import weights_fingerprint
 from .inpainting import with_masks
 from .known_families import UNPROVEN
 from .memory_count import available_memory, counted_step
@@ -94,6 +95,10 @@ class HostBackend:
             return False
         self._loan.set_recompute(Recompute.EVERYTHING)
         return True
+
+    def fingerprint(self) -> str:
+        """Of the denoiser and the text encoders, patches included; to be asked while they are lent."""
+        return weights_fingerprint([self._patcher.model.diffusion_model, self._clip.cond_stage_model])
 
     def cost(self) -> str:
         """How a step is computed and what memory that takes, as far as it is known."""

@@ -543,7 +543,9 @@ def test_the_models_own_resolution_is_the_default():
     assert dataset.mean.shape[-2:] == (16, 16)
 
 
-@pytest.mark.parametrize(("text", "num_vectors"), [("a photo of {} " + "red " * 30, 1), ("a photo of {}, {}, {} and {}", 8)])
+@pytest.mark.parametrize(
+    ("text", "num_vectors"), [("a photo of {} " + "red " * 30, 1), ("a photo of {}, {}, {} and {}", 8)]
+)
 def test_a_caption_that_does_not_fit_is_said_before_anything_is_learned(text: str, num_vectors: int) -> None:
     backend = ToyBackend()
     config = toy_config(num_vectors=num_vectors)

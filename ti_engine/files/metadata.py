@@ -119,11 +119,17 @@ def training_record(metadata: Mapping[str, str]) -> dict[str, Any]:
 
 
 def training_metadata(
-    config: TrainConfig, record: TrainRecord, model_name: str, model_hash: str | None, num_pictures: int
+    config: TrainConfig,
+    record: TrainRecord,
+    model_name: str,
+    model_hash: str | None,
+    num_pictures: int,
+    model_fingerprint: str | None = None,
 ) -> dict[str, str]:
     """How a word was learned, as metadata for its TokenEmbedding: one JSON record, without paths or names of people.
 
-    model_hash: SHA-256 of the weights in hex. The loss curve is thinned to MAX_CURVE_POINTS.
+    model_hash: SHA-256 of the weights file in hex; model_fingerprint: another mark of the weights, where there is no
+    file. The loss curve is thinned to MAX_CURVE_POINTS.
     """
     stride = max(1, math.ceil(len(record.losses) / MAX_CURVE_POINTS))
     steps = len(record.trajectory) - 1
@@ -131,7 +137,7 @@ def training_metadata(
         "version": 1,
         "settings": config.to_dict(),
         "versions": {"textual_inversion": VERSION, "torch": torch.__version__},
-        "model": {"name": model_name, "sha256": model_hash},
+        "model": {"name": model_name, "sha256": model_hash, "fingerprint": model_fingerprint},
         "num_pictures": num_pictures,
         "steps": steps,
         "best_step": record.best_step,

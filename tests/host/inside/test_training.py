@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import comfy.model_management
@@ -287,3 +288,16 @@ def test_memory_that_runs_out_in_the_model_ends_no_run(models, train, monkeypatc
     assert "Memory ran out at step" in result[3] and "No step was lost" in result[3]
     torch.testing.assert_close(vectors(result), vectors(whole), rtol=1e-3, atol=1e-5)
     assert "checkpointing off" in whole[3] and "GB of cpu memory" in whole[3]
+
+
+def test_the_record_tells_which_weights_the_word_belongs_to(models, train):
+    def fingerprint(**changes):
+        return json.loads(train(**changes)[0].metadata["textual_inversion"])["model"]["fingerprint"]
+
+    own = fingerprint()
+    assert len(own) == 64 and fingerprint(seed=[9]) == own
+    patched = models.model.clone()
+    key = "diffusion_model.middle_block.1.proj_in.weight"
+    patched.add_patches({key: ("diff", (torch.full_like(models.model.model.state_dict()[key], 0.1),))})
+    assert fingerprint(model=[patched]) != own
+    assert fingerprint() == own
