@@ -192,15 +192,28 @@ def test_half_of_a_word_is_no_word(clip, folder):
         encode(clip.clip, "a <xl>")
 
 
+class Table(torch.nn.Module):
+    """As much of a network as tells its width."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.weight = torch.empty(1, width)
+
+    def get_input_embeddings(self):
+        return self
+
+
 def encoders_of(clip, *keys, loaded):
     """A CLIP that has `keys` and of these only `loaded` with their weights."""
     tokenizers, networks = vars(clip.tokenizer), vars(clip.cond_stage_model)["_modules"]
     parts = {key: SimpleNamespace() for key in ("tokenizer", "cond_stage_model")}
     for key in keys:
-        tokenizer = copy.copy(tokenizers["clip_l"])
-        tokenizer.embedding_key, tokenizer.embedding_size = key, {"clip_l": 768, "clip_g": 1280, "t5xxl": 4096}[key]
+        tokenizer, network = copy.copy(tokenizers["clip_l"]), copy.copy(networks["clip_l"])
+        tokenizer.embedding_key = key
+        table = Table({"clip_l": 768, "clip_g": 1280, "t5xxl": 4096}[key])
+        network._modules = {**network._modules, "transformer": table}
         setattr(parts["tokenizer"], key, tokenizer)
-        setattr(parts["cond_stage_model"], key, networks["clip_l"] if key in loaded else None)
+        setattr(parts["cond_stage_model"], key, network if key in loaded else None)
     return SimpleNamespace(**parts)
 
 

@@ -95,12 +95,12 @@ def test_the_told_channels_reach_the_model_unchanged(models, backend):
     channels = models.model.model.latent_format.latent_channels
     seen = []
     apply = models.model.model.apply_model
-    models.model.model.apply_model = lambda *a, **k: seen.append(k["c_concat"]) or apply(*a, **k)
     generator = torch.Generator().manual_seed(4)
     noisy = torch.randn(3, channels + backend.known_channels, 8, 8, generator=generator)
     keys = {k: torch.randn(1, e.width, generator=generator) for k, e in backend.encoders.items()}
     with torch.inference_mode(False), backend.lent(3, PIXELS), torch.no_grad():
         captions = ["a photo of S*", "a photo of S*", "a S*"]
         cond = backend.encode(captions, "S*", keys, differentiable=False).cond
+        models.model.model.apply_model = lambda *a, **k: seen.append(k["c_concat"]) or apply(*a, **k)
         backend.denoise(noisy, backend.schedule.sigmas[[10, 20, 30]], cond)
     assert torch.equal(torch.cat(seen), noisy[:, channels:])

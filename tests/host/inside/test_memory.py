@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
 from in_host import plugin
@@ -9,8 +11,14 @@ from small_families import SMALL, build
 from test_families import Problem, in_float64, snapshot
 from test_gradient import Float64
 
+# One of each kind of network; the others take minutes, and are tried with TI_ALL_FAMILIES=1.
+KINDS = {
+    "SD1", "SD2 v", "SDXL", "SD3", "SD3.5 with T5", "Flux dev", "Chroma", "Stable Cascade C", "PixArt sigma", "HiDream",
+    "Lumina 2", "Qwen-Image", "Z-Image", "Wan 2.1", "Cosmos", "HunyuanVideo",
+}  # fmt: skip
 
-@pytest.fixture(params=SMALL)
+
+@pytest.fixture(params=SMALL if os.environ.get("TI_ALL_FAMILIES") else [name for name in SMALL if name in KINDS])
 def family(request):
     return request.param
 
