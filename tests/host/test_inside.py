@@ -13,30 +13,37 @@ import pytest
 pytestmark = pytest.mark.comfyui
 
 HERE = Path(__file__).resolve().parent
+FAMILIES = HERE / "inside" / "test_families.py"
 _PYTEST = ("pytest", "_pytest", "pluggy", "iniconfig", "packaging", "pygments", "py", "exceptiongroup", "tomli")
 
 
 def test_inside_the_host(comfyui, tmp_path, capsys):
+    """In two processes, one for the proofs of all families: they take as long as all else together."""
     make_reference(tmp_path)
-    process = subprocess.run(
-        [comfyui.python, "-m", "pytest", HERE / "inside", "-q", "-p", "no:cacheprovider", "--color=no", "--tb=short"],
-        cwd=comfyui.folder,  # `-m` puts the working folder first on sys.path: the host's, where its modules are
-        env={
-            **os.environ,
-            "PYTHONPATH": str(lend_pytest(tmp_path / "pytest")),
-            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "TI_INSIDE_HOST": str(tmp_path),
-            "OMP_NUM_THREADS": "1",
-        },
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-    )
+    command = [comfyui.python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--color=no", "--tb=short"]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(lend_pytest(tmp_path / "pytest")),
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "TI_INSIDE_HOST": str(tmp_path),
+        "OMP_NUM_THREADS": "1",
+    }
+    logs = [tmp_path / "families.log", tmp_path / "others.log"]
+    processes = []
+    for log, tests in zip(logs, ([FAMILIES], [HERE / "inside", f"--ignore={FAMILIES}"]), strict=True):
+        with log.open("wb") as output:
+            # `-m` puts the working folder first on sys.path: the host's, where its modules are
+            processes.append(
+                subprocess.Popen(
+                    [*command, *tests], cwd=comfyui.folder, env=environment, stdout=output, stderr=subprocess.STDOUT
+                )
+            )
+    codes = [process.wait() for process in processes]
     with capsys.disabled():
-        print(f"\n--- inside {comfyui.folder} ---\n{process.stdout[-20000:]}---")
-    assert process.returncode == 0
+        for log in logs:
+            print(f"\n--- inside {comfyui.folder} ---\n{log.read_text(errors='replace')[-20000:]}---")
+    assert codes == [0, 0]
 
 
 def lend_pytest(folder: Path) -> Path:
