@@ -23,8 +23,6 @@ NOTES = {
     "SD21UnclipH": "as SD21UnclipL, with a wider picture vector",
     "SSD1B": AS_SDXL, "KOALA_700M": AS_SDXL, "KOALA_1B": AS_SDXL, "Segmind_Vega": AS_SDXL,
     "WAN21_I2V": FOLLOWS, "WAN21_FunControl2V": FOLLOWS, "CosmosI2V": FOLLOWS, "CosmosI2VPredict2": FOLLOWS,
-    "WAN21_CausalAR_T2V": "trains with a warning; not proven, because it draws its frames one after another",
-    "Lens": "trains with a warning; not proven, because the tests have no small GPT-OSS",
 }  # fmt: skip
 HEAD = """# Models
 

@@ -222,6 +222,7 @@ TRANSFORMERS: dict[str, Callable[[], Any]] = {
     "HunyuanVideo 1.5": _hunyuan_video_15,
     "Wan 2.1": wan,
     "Wan 2.2 5B": lambda: wan(families.WAN22_T2V, 48),
+    "Wan 2.1, causal": lambda: wan(families.WAN21_CausalAR_T2V),
     "LTX-Video": _ltxv,
     "Mochi": _mochi,
     "Cosmos": _cosmos,
