@@ -13,13 +13,17 @@ from small_encoders import WIDTH_L, WIDTH_LLM, small_clip, spiece_model, tekken_
 from small_transformers import PREDICT2, flux_like
 
 
-def _flux2(tokenizer: Any, encoder: Any, **data: Any) -> Any:
-    more = dict(
+def _flux2(tokenizer: Any, encoder: Any, data: Any = None, **changes: Any) -> Any:
+    plain = dict(
         image_model="flux2", in_channels=128, out_channels=128, context_in_dim=3 * WIDTH_LLM, patch_size=1,
         axes_dim=[4, 4, 4, 4], theta=2000, global_modulation=True, mlp_silu_act=True, qkv_bias=False, ops_bias=False,
         default_ref_method="index", ref_index_scale=10.0, txt_ids_dims=[3],
     )  # fmt: skip
-    return flux_like(families.Flux2, small_clip(tokenizer, encoder, **data), **more)
+    return flux_like(families.Flux2, small_clip(tokenizer, encoder, **(data or {})), **{**plain, **changes})
+
+
+def flux2_klein(**changes: Any) -> Any:
+    return _flux2(text_encoders.flux.KleinTokenizer, text_encoders.flux.klein_te(), **changes)
 
 
 def _longcat() -> Any:
@@ -45,6 +49,10 @@ def _lumina(
     )  # fmt: skip
     config = (family or families.Lumina2)({**plain, **more})
     return config, clip
+
+
+def lumina2(**changes: Any) -> Any:
+    return _lumina(text_encoders.lumina2.LuminaTokenizer, text_encoders.lumina2.te(), **changes)
 
 
 def _z_image() -> Any:
@@ -200,12 +208,12 @@ def _joy() -> Any:
 
 READERS: dict[str, Callable[[], Any]] = {
     "Flux.2": lambda: _flux2(
-        text_encoders.flux.Flux2Tokenizer, text_encoders.flux.flux2_te(), tekken_model=tekken_model()
+        text_encoders.flux.Flux2Tokenizer, text_encoders.flux.flux2_te(), {"tekken_model": tekken_model()}
     ),
-    "Flux.2 Klein": lambda: _flux2(text_encoders.flux.KleinTokenizer, text_encoders.flux.klein_te()),
+    "Flux.2 Klein": flux2_klein,
     "LongCat Image": _longcat,
     "Ovis Image": _ovis,
-    "Lumina 2": lambda: _lumina(text_encoders.lumina2.LuminaTokenizer, text_encoders.lumina2.te()),
+    "Lumina 2": lumina2,
     "Z-Image": _z_image,
     "Qwen-Image": _qwen_image,
     "OmniGen 2": _omnigen2,

@@ -7,6 +7,7 @@ import re
 import folder_paths
 import pytest
 import small_families
+import small_readers
 import small_transformers
 import torch
 from comfy import supported_models
@@ -22,10 +23,15 @@ MADE = {
     "FluxSchnell": lambda: small_families.flux_1(
         supported_models.FluxSchnell, guidance=False, **WIDE, axes_dim=[16, 56, 56], mlp_ratio=4.0
     ),
+    "Flux2": lambda: small_readers.flux2_klein(**WIDE, axes_dim=[32] * 4, mlp_ratio=3.0),
+    "Lumina2": lambda: small_readers.lumina2(
+        dim=2304, n_heads=24, n_kv_heads=8, n_refiner_layers=2, axes_dims=[32] * 3, multiple_of=256,
+        ffn_dim_multiplier=4.0,
+    ),
     "SD3": small_families.SMALL["SD3"],
     "HunyuanImage21": lambda: small_transformers.hunyuan_image(**WIDE, axes_dim=[64, 64], mlp_ratio=4.0),
     "WAN21_T2V": lambda: small_transformers.wan(text_width=4096, dim=128, num_heads=1, freq_dim=256),
-}
+}  # fmt: skip
 
 
 def gradient(model, clip, vae):
