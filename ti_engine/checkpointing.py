@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
 
 
 @contextmanager
@@ -53,19 +54,19 @@ class _Checkpointed:
         tensors = list(_tensors(values))
         if not torch.is_grad_enabled() or not any(t.requires_grad for t in tensors) or self.cannot:
             return self.forward(*args, **kwargs)
-        # The caller goes on writing into its options; the second run has to see them as the first one did.
+        count = len(args)
+
+        def run(values: Sequence[Any], given: Iterable[Tensor]) -> Any:
+            again = _with_tensors(values, (t.clone() for t in given))
+            return self.forward(*again[:count], **dict(zip(kwargs, again[count:], strict=True)))
+
+        # The caller goes on writing into its options; the second run has to see them as the first one did. The tensors
+        # are left to autograd alone, which lets go of them one block after the other.
         options = [copy.copy(v) if isinstance(v, dict) else v for v in values]
+        options = _with_tensors(options, (torch.empty(0) for _ in tensors))
         answer: list[Any] = []
-
-        def run(given: Sequence[Tensor], values: Sequence[Any] = options) -> tuple[Tensor, ...]:
-            copies = (t.clone() for t in given)
-            again = _with_tensors(values, copies)
-            count = len(args)
-            answer[:] = [self.forward(*again[:count], **dict(zip(kwargs, again[count:], strict=True)))]
-            return tuple(_tensors(answer[0]))
-
         try:
-            outputs = _Block.apply(run, values, self.guard, *tensors)
+            outputs = _Block.apply(run, values, options, answer, self.guard, *tensors)
         except _HiddenTensorError:
             self.cannot = True
             return self.forward(*args, **kwargs)
@@ -79,29 +80,65 @@ class _HiddenTensorError(Exception):
 class _Block(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, run: Callable[..., Any], values: Sequence[Any], guard: Callable[[], Any], *tensors: Tensor
+        ctx: Any,
+        run: Callable[..., Any],
+        values: Sequence[Any],
+        options: Sequence[Any],
+        answer: list[Any],
+        guard: Callable[[], AbstractContextManager[Any]],
+        *tensors: Tensor,
     ) -> tuple[Tensor, ...]:
-        ctx.run, ctx.guard = run, guard
+        ctx.run, ctx.options, ctx.guard = run, options, guard
         ctx.save_for_backward(*tensors)
-        with torch.enable_grad():  # no graph comes of it, as all weights are frozen
-            outputs = run([t.detach() for t in tensors], values)
-        if any(t.requires_grad for t in outputs):
+        ctx.set_materialize_grads(False)
+        leaves = _leaves(tensors, ctx.needs_input_grad)
+        # A graph that keeps nothing tells which outputs have a gradient: one that is claimed for the others, such as
+        # T5's table of distances, would be computed in every block after this one.
+        with torch.enable_grad(), guard(), saved_tensors_hooks(lambda _: None, _never):
+            answer.append(run(values, leaves))
+        outputs = list(_tensors(answer[0]))
+        if not _learned_through(outputs) <= {id(leaf) for leaf in leaves}:
             raise _HiddenTensorError
-        return outputs
+        given = tuple(t.detach() for t in outputs)
+        ctx.mark_non_differentiable(*(g for g, t in zip(given, outputs, strict=True) if not t.requires_grad))
+        return given
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
-        needed = ctx.needs_input_grad[3:]
-        inputs = [t.detach().requires_grad_(wanted) for t, wanted in zip(ctx.saved_tensors, needed, strict=True)]
+        inputs = _leaves(ctx.saved_tensors, ctx.needs_input_grad)
         leaves = [t for t in inputs if t.requires_grad]
         with torch.enable_grad(), ctx.guard():
-            answers = zip(ctx.run(inputs), gradients, strict=True)
-            pairs = [(answer, g) for answer, g in answers if g is not None and answer.requires_grad]
-            if not pairs:  # what is learned through went in, and was not used
-                return None, None, None, *(None for _ in needed)
-            outputs, given = zip(*pairs, strict=True)
+            answers = zip(_tensors(ctx.run(ctx.options, inputs)), gradients, strict=True)
+            outputs, given = zip(*((t, g) for t, g in answers if g is not None and t.requires_grad), strict=True)
             found = iter(torch.autograd.grad(outputs, leaves, given, allow_unused=True))
-        return None, None, None, *(next(found) if wanted else None for wanted in needed)
+        return *_NO_TENSORS, *(next(found) if t.requires_grad else None for t in inputs)
+
+
+_NO_TENSORS = (None,) * 5  # as many as _Block.forward takes before them
+
+
+def _never(_: object) -> Tensor:
+    raise AssertionError("the first run has no backward")
+
+
+def _leaves(tensors: Sequence[Tensor], needed: Sequence[bool]) -> list[Tensor]:
+    wanted = needed[len(_NO_TENSORS) :]
+    return [t.detach().requires_grad_(grad) for t, grad in zip(tensors, wanted, strict=True)]
+
+
+def _learned_through(outputs: Sequence[Tensor]) -> set[int]:
+    """The ids of the tensors that the graph of `outputs` ends in."""
+    found, seen = set(), set()
+    ahead = [t.grad_fn for t in outputs if t.grad_fn is not None]
+    while ahead:
+        node = ahead.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        if (leaf := getattr(node, "variable", None)) is not None:
+            found.add(id(leaf))
+        ahead += [following for following, _ in node.next_functions if following is not None]
+    return found
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:

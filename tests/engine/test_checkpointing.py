@@ -138,6 +138,47 @@ def test_less_is_kept(text):
     assert peak(network.blocks) < 0.6 * peak([])
 
 
+def test_a_block_is_let_go_of_when_its_gradient_is_known():
+    class Wide(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.wide = nn.Linear(WIDTH, 8 * WIDTH)
+
+        def forward(self, x):
+            return x + self.wide(x).tanh().view(*x.shape, 8).sum(-1)
+
+    def peak(count):
+        blocks = nn.ModuleList(Wide() for _ in range(count)).requires_grad_(False)
+        text = torch.randn(100, WIDTH, requires_grad=True)
+        with checkpointed(blocks), CountedMemory(blocks.parameters()) as counted:
+            out = text
+            for block in blocks:
+                out = block(out)
+            out.sum().backward()
+        return counted.peak["cpu"]
+
+    one_input = 100 * WIDTH * 4
+    assert peak(20) - peak(10) <= 10 * one_input
+
+
+def test_an_output_without_a_gradient_claims_none():
+    class Bias(nn.Module):
+        def forward(self, x, bias=None):
+            bias = torch.ones(3, 3) if bias is None else bias
+            return x + bias @ x, bias
+
+    blocks = nn.ModuleList([Bias(), Bias()])
+    text = torch.randn(3, WIDTH, requires_grad=True)
+    with checkpointed(blocks):
+        out, bias = blocks[0](text)
+        assert out.requires_grad and not bias.requires_grad
+        out, bias = blocks[1](out, bias)
+        assert out.requires_grad and not bias.requires_grad
+        out.sum().backward()
+    step = torch.eye(3) + 1
+    torch.testing.assert_close(text.grad, (step @ step).T @ torch.ones(3, WIDTH))
+
+
 def test_without_gradients_each_block_runs_once_and_as_it_is(text):
     network = Network(in_place=True)
     options = {"gain": 1.0}
