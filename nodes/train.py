@@ -189,10 +189,14 @@ def _learn(
                     "or close what else uses the device."
                 ) from error
             record.stopped = f"There was no memory for step {len(record.trajectory)}; lower batch_size or resolution."
-        if record.best_step not in samples:
-            preview(record.best_step)
-        progress.finish(record)
         fingerprint = backend.fingerprint()
+        if record.best_step not in samples:
+            try:
+                preview(record.best_step)
+            except (RuntimeError, ValueError) as error:  # not the host's interruption, which is neither
+                # The word is complete: what cannot be drawn must not take it away.
+                _log.warning("There is no picture of the learned word: %s", error, exc_info=True)
+        progress.finish(record)
     if not samples:
         samples[0] = torch.zeros(3, config.resolution, config.resolution)
     return record, torch.stack([samples[step] for step in sorted(samples)]).movedim(1, -1), fingerprint

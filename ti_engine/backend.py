@@ -34,7 +34,7 @@ class EncoderInfo:
 
 
 class EncodedCaptions(Protocol):
-    """B captions after the text encoder, cut off from it so that the denoiser's graph and its own never coexist."""
+    """B captions after the text encoder, cut off from it: the denoiser's gradient ends at `cond`."""
 
     cond: Any
     """What `Backend.denoise` takes; its tensors are leaves that collect gradients."""

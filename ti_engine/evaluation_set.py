@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,6 +15,7 @@ from torch import Tensor
 from .backend import Backend
 from .config import TrainConfig
 from .dataset import TrainingSet
+from .gradients import Samples
 from .loss import diffusion_loss
 from .noise import spread_sigmas
 
@@ -24,32 +24,23 @@ SAMPLES = 16
 
 @dataclass(frozen=True)
 class EvaluationSet:
-    """SAMPLES latents with their noise, noise levels [SAMPLES] and captions, drawn once."""
+    """SAMPLES samples, drawn once."""
 
-    latents: Tensor
-    noise: Tensor
-    sigma: Tensor
-    captions: list[str]
+    samples: Samples
     placeholder: str
-    part_size: int
-    """Samples in one pass: as many as training takes, so that looking needs no more memory."""
 
     @torch.no_grad()
-    def loss(self, backend: Backend, vectors: Mapping[str, Tensor]) -> float:
-        """Mean loss over the set with these vectors."""
+    def loss(self, backend: Backend, vectors: Mapping[str, Tensor], at_once: int) -> float:
+        """Mean loss over the set with these vectors.
+
+        at_once: samples in one pass; as many as training takes, so that looking needs no more memory.
+        """
         total = 0.0
-        for start in range(0, len(self.captions), self.part_size):
-            part = slice(start, start + self.part_size)
-            cond: Any = backend.encode(self.captions[part], self.placeholder, vectors, differentiable=False).cond
-            losses = diffusion_loss(
-                backend,
-                self.latents[part].to(backend.device),
-                self.noise[part].to(backend.device),
-                self.sigma[part].to(backend.device),
-                cond,
-            )
-            total += float(losses.sum())
-        return total / len(self.captions)
+        for start in range(0, SAMPLES, at_once):
+            part = self.samples.part(slice(start, start + at_once), backend.device)
+            cond = backend.encode(part.captions, self.placeholder, vectors, differentiable=False).cond
+            total += float(diffusion_loss(backend, part.latents, part.noise, part.sigma, cond).sum())
+        return total / SAMPLES
 
 
 def draw_evaluation_set(backend: Backend, dataset: TrainingSet, config: TrainConfig) -> EvaluationSet:
@@ -59,5 +50,4 @@ def draw_evaluation_set(backend: Backend, dataset: TrainingSet, config: TrainCon
     noise = torch.randn(batch.latents.shape, generator=generator)
     sigma = spread_sigmas(backend.schedule, SAMPLES, config.high_noise_bias)
     sigma = sigma[torch.randperm(SAMPLES, generator=generator)]
-    part_size = config.batch_size // config.gradient_accumulation_steps
-    return EvaluationSet(batch.latents, noise, sigma, batch.captions, config.placeholder, part_size)
+    return EvaluationSet(Samples(batch.latents, noise, sigma, batch.captions), config.placeholder)

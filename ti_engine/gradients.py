@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -29,6 +29,11 @@ class Samples:
     noise: Tensor
     sigma: Tensor
     captions: list[str]
+
+    def part(self, rows: slice, device: torch.device) -> Samples:
+        """Some of them, on the device that computes with them."""
+        moved = (tensor[rows].to(device) for tensor in (self.latents, self.noise, self.sigma))
+        return Samples(*moved, self.captions[rows])
 
 
 def draw_samples(backend: Backend, dataset: TrainingSet, config: TrainConfig, generator: torch.Generator) -> Samples:
@@ -65,19 +70,24 @@ class GradientSum:
         Raises what is_out_of_memory knows if one sample does not fit in any way.
         """
         while True:
-            try:
-                loss = self._sum(samples)
-            except Exception as error:
-                if not is_out_of_memory(error) or not self._smaller_is_possible():
-                    raise
-                loss = None  # the rest outside, where the failed step's tensors are no longer held by the error
-            if loss is None:
-                self._step_back()
-                continue
+            loss = self.in_memory(lambda: self._sum(samples))
             overflow = math.isfinite(loss) and not all(bool(g.isfinite().all()) for g in gradients_of(self._vectors))
             if not overflow or self._scale <= 1:
                 return loss
             self._scale = max(1.0, self._scale / _BACK_OFF)
+
+    def in_memory(self, compute: Callable[[], float]) -> float:
+        """What `compute` returns; it is called again in the next smaller way whenever memory runs out.
+
+        Raises what is_out_of_memory knows where there is none.
+        """
+        while True:
+            try:
+                return compute()
+            except Exception as error:
+                if not is_out_of_memory(error) or not self._smaller_is_possible():
+                    raise
+            self._step_back()  # out here, where the error no longer holds the failed step's tensors
 
     def _smaller_is_possible(self) -> bool:
         return self.parts < self._config.batch_size or self._config.gradient_checkpointing != "off"
@@ -93,22 +103,14 @@ class GradientSum:
             torch.cuda.empty_cache()
 
     def _sum(self, samples: Samples) -> float:
-        device, count = self._backend.device, len(samples.captions)
+        count = len(samples.captions)
         for rows in self._vectors.values():
             rows.grad = None
         total = 0.0
         for begin in range(0, count, count // self.parts):
-            part = slice(begin, begin + count // self.parts)
-            encoded = self._backend.encode(
-                samples.captions[part], self._config.placeholder, self._vectors, differentiable=True
-            )
-            losses = diffusion_loss(
-                self._backend,
-                samples.latents[part].to(device),
-                samples.noise[part].to(device),
-                samples.sigma[part].to(device),
-                encoded.cond,
-            )
+            part = samples.part(slice(begin, begin + count // self.parts), self._backend.device)
+            encoded = self._backend.encode(part.captions, self._config.placeholder, self._vectors, differentiable=True)
+            losses = diffusion_loss(self._backend, part.latents, part.noise, part.sigma, encoded.cond)
             loss = losses.sum() / count
             if loss.requires_grad:  # else the gradients stay None, which the loop explains
                 (loss * self._scale).backward()

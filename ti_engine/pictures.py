@@ -84,16 +84,22 @@ def _check_size(width: int, height: int, name: str) -> None:
 
 def _to_tensor(image: Image.Image) -> Tensor:
     if image.mode.startswith("I") or image.mode == "F":  # 16 or 32 bit grey, which convert() would cut off at 255
-        flat = torch.frombuffer(bytearray(image.convert("F").tobytes()), dtype=torch.float32)
-        brightest = 65535.0 if image.mode.startswith("I;16") else float(flat.max())
+        _, brightest = (65535, 65535) if image.mode.startswith("I;16") else image.convert("F").getextrema()
         white = next((level for level in (1, 255) if brightest <= level), 65535)  # files do not say which is meant
-        return (flat / white).clamp(0, 1).reshape(1, image.height, image.width).repeat(3, 1, 1)
+        grey = _shrunk(image.convert("F"))
+        flat = torch.frombuffer(bytearray(grey.tobytes()), dtype=torch.float32)
+        return (flat / white).clamp(0, 1).reshape(1, grey.height, grey.width).repeat(3, 1, 1)
     if image.mode in ("RGBA", "RGBa", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    rgb = image.convert("RGB")
-    shrink = min(rgb.size) / _ENOUGH
-    if shrink > 1:
-        rgb = rgb.resize((round(rgb.width / shrink), round(rgb.height / shrink)), Image.Resampling.BICUBIC)
+    rgb = _shrunk(image.convert("RGB"))
     flat = torch.frombuffer(bytearray(rgb.tobytes()), dtype=torch.uint8)
     return flat.reshape(rgb.height, rgb.width, 3).permute(2, 0, 1).float() / 255
+
+
+def _shrunk(image: Image.Image) -> Image.Image:
+    """With a shorter side of _ENOUGH pixels, where it has more."""
+    shrink = min(image.size) / _ENOUGH
+    if shrink <= 1:
+        return image
+    return image.resize((round(image.width / shrink), round(image.height / shrink)), Image.Resampling.BICUBIC)

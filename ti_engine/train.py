@@ -85,7 +85,8 @@ def train(
     backend.check_captions(dataset.captions.all(), config.placeholder, config.num_vectors)
     trained = {key: vectors[key].requires_grad_(True) for key in trained_encoders(backend, config)}
     optimizer = torch.optim.AdamW(
-        [{"params": [v], "scale": backend.encoders[k].scale} for k, v in trained.items()],
+        # Gradients are as much smaller as a vocabulary is larger, so eps has to be, for one rate to suit all.
+        [{"params": [v], "scale": (s := backend.encoders[k].scale), "eps": 1e-8 / s} for k, v in trained.items()],
         betas=(0.9, 0.99),
         weight_decay=0.0,
     )
@@ -96,7 +97,9 @@ def train(
     def look(step: int) -> None:
         record.trajectory.append({k: v.detach().clone() for k, v in vectors.items()})
         if evaluation_set and (step % config.evaluate_every == 0 or step == config.steps):
-            record.evaluations[step] = evaluation_set.loss(backend, vectors)
+            record.evaluations[step] = gradient_sum.in_memory(
+                lambda: evaluation_set.loss(backend, vectors, config.batch_size // gradient_sum.parts)
+            )
 
     look(0)
     yield TrainStep(0, math.nan, 0.0, record)

@@ -151,6 +151,12 @@ class HostBackend:
         carried = [
             f"The model carries {name}, which training does not call." for name in sorted(names & options.keys())
         ]
+        if any(self._patcher.wrappers.values()):
+            carried.append("The model carries wrappers of other nodes, which training does not call.")
+        if getattr(self._clip.patcher, "forced_hooks", None) is not None:
+            carried.append(
+                "The CLIP carries hooks, which change it for some steps of sampling only; training ignores them."
+            )
         return [*self._family.warnings, *carried]
 
     def word_vectors(self, words: str) -> dict[str, Tensor]:

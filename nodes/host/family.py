@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from comfy import model_sampling
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
-from torch import Tensor
 
 from ...ti_engine import NoiseSchedule
 from ...ti_engine.noise import Prediction, append_dims
@@ -84,6 +83,12 @@ def recognise(model: Any, clip: Any, vae: Any) -> Family:
             f"{name} ({kind}) is not among the families that are proven to train; look at the previews and the loss "
             "before you trust the word."
         )
+    unread = [key for key in encoders if facts.reads and key not in facts.reads]
+    if unread:
+        warnings.append(
+            f"{name} does not read {', '.join(unread)}, so that part of the word learns nothing. Load its CLIP without "
+            "it, by the type of the model."
+        )
     plain_unet = kind == "BaseModel" and not base.adm_channels
     return Family(
         name,
@@ -136,9 +141,11 @@ def _agree(schedule: NoiseSchedule, sampling: Any) -> bool:
     latents, noise = torch.randn(2, 3, 1, 2, 2, generator=generator)
     sigma = schedule.sigmas[torch.tensor([1, 2, 3]) * (len(schedule.sigmas) - 1) // 4]
     noisy = schedule.add_noise(latents, noise, sigma)
-    if not torch.allclose(sampling.noise_scaling(_column(sigma, noise), noise.clone(), latents), noisy, rtol=1e-3):
+    if not torch.allclose(
+        sampling.noise_scaling(append_dims(sigma, noise.ndim), noise.clone(), latents), noisy, rtol=1e-3
+    ):
         return False
-    s, c = _column(sigma, noise), schedule.sigma_data
+    s, c = append_dims(sigma, noise.ndim), schedule.sigma_data
     length = (s**2 + c**2).sqrt()
     answer = {
         "epsilon": noise,
@@ -150,10 +157,6 @@ def _agree(schedule: NoiseSchedule, sampling: Any) -> bool:
     # Karras et al. tell v with the other sign; the squared error is the same.
     found = [sampling.calculate_denoised(sigma, sign * answer, noisy) for sign in (1, -1)]
     return any(torch.allclose(clean, latents, rtol=1e-2, atol=1e-2) for clean in found)
-
-
-def _column(sigma: Tensor, like: Tensor) -> Tensor:
-    return append_dims(sigma, like.ndim)
 
 
 def _check_encoders(name: str, base: Any, facts: Facts, encoders: Mapping[str, TextEncoder]) -> None:

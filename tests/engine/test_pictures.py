@@ -106,6 +106,11 @@ def test_a_camera_file_with_a_preview_behind_it_is_a_still(saved):
     assert load_picture(path).shape == (3, 40, 40)
 
 
+def test_a_large_grey_file_is_scaled_down_too(saved):
+    picture = load_picture(saved(Image.new("I;16", (5000, 2500), 65535)))
+    assert picture.shape == (3, 2048, 4096) and float(picture.min()) == 1
+
+
 def test_a_large_file_is_scaled_down_while_reading(saved):
     picture = load_picture(saved(Image.new("RGB", (4200, 2100), ORANGE), "picture.bmp"))
     assert picture.shape == (3, 2048, 4096)

