@@ -181,14 +181,12 @@ def _learn(
                 if config.preview_every and step.index % config.preview_every == 0 and step.index not in samples:
                     preview(step.index)
         except Exception as error:
-            if not is_out_of_memory(error):
+            if record.losses or not is_out_of_memory(error):
                 raise
-            if not record.losses:
-                raise ValueError(
-                    f"The memory of {backend.device} does not hold a step of training. Lower batch_size or resolution, "
-                    "or close what else uses the device."
-                ) from error
-            record.stopped = f"There was no memory for step {len(record.trajectory)}; lower batch_size or resolution."
+            raise ValueError(
+                f"The memory of {backend.device} does not hold a step of training. Lower batch_size or resolution, or "
+                "close what else uses the device."
+            ) from error
         fingerprint = backend.fingerprint()
         if record.best_step not in samples:
             try:

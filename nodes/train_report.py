@@ -28,7 +28,7 @@ def train_report(
         f"Model: {backend.description}.",
         f"Trained for {' + '.join(trained_encoders(backend, config))}, {config.resolution} px{cost and f', {cost}'}.",
     ]
-    if record.evaluations:
+    if best in record.evaluations:
         first, lowest = record.evaluations[0], record.evaluations[best]
         lines.append(f"Loss on the fixed evaluation set: {first:.4f} before, {lowest:.4f} at step {best}.")
     if record.stopped:

@@ -21,9 +21,11 @@ def setting_warnings(backend: Backend, config: TrainConfig, num_pictures: int) -
         )
     tokens = _num_tokens(backend, config.initial_words) if config.initial_words.strip() else 0
     if tokens > config.num_vectors:
+        fit = min(info.max_vectors for info in backend.encoders.values())
+        cure = f"Set num_vectors to {tokens}, or choose" if tokens <= fit else "Choose"
         warnings.append(
             f"initial_words has {tokens} tokens and the word has {config.num_vectors}; it starts from the first only. "
-            f"Set num_vectors to {tokens}, or choose a word of one token."
+            f"{cure} a word of one token."
         )
     return warnings
 

@@ -32,8 +32,8 @@ class Samples:
 
     def part(self, rows: slice, device: torch.device) -> Samples:
         """Some of them, on the device that computes with them."""
-        moved = (tensor[rows].to(device) for tensor in (self.latents, self.noise, self.sigma))
-        return Samples(*moved, self.captions[rows])
+        latents, noise, sigma = (tensor[rows].to(device) for tensor in (self.latents, self.noise, self.sigma))
+        return Samples(latents, noise, sigma, self.captions[rows])
 
 
 def draw_samples(backend: Backend, dataset: TrainingSet, config: TrainConfig, generator: torch.Generator) -> Samples:

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 MAX_SIDE = 16384  # px; beyond it a picture is more likely a mistake or a bomb than a photo
 MIN_SIDE = 16
+_OVERSHOOT = 0.5  # that a resampling filter may leave beside 0 and 1; it is cut off
 _ENOUGH = 2048  # px of the shorter side; larger files are scaled down at once, for a phone's picture takes 0.3 GB
 
 
@@ -52,7 +53,8 @@ def _reading(name: str) -> Iterator[None]:
 def prepare_pictures(pictures: Sequence[Tensor], resolution: int) -> Tensor:
     """Pictures [3, H, W] in 0..1 of any sizes as one batch [N, 3, resolution, resolution]: centre cropped, scaled.
 
-    Raises ValueError for no picture at all, a picture too small or too large to mean anything, NaN or infinity.
+    Raises ValueError for no picture at all, a picture too small or too large to mean anything, NaN or infinity, and
+    pixels far outside of 0..1.
     """
     if not pictures:
         raise ValueError("There is no picture to learn from; give 3 to 5 pictures of the same thing.")
@@ -65,6 +67,12 @@ def _fit(picture: Tensor, resolution: int, number: int) -> Tensor:
     _check_size(picture.shape[-1], picture.shape[-2], f"Picture {number}")
     if not bool(picture.isfinite().all()):
         raise ValueError(f"Picture {number} has NaN or infinite pixels; check the node or file that it comes from.")
+    low, high = (float(value) for value in picture.float().aminmax())
+    if low < -_OVERSHOOT or high > 1 + _OVERSHOOT:
+        raise ValueError(
+            f"Picture {number} has pixels from {low:.3g} to {high:.3g}; 0 (black) to 1 (white) is meant. Scale them in "
+            "the node that they come from."
+        )
     height, width = picture.shape[-2:]
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
@@ -84,10 +92,11 @@ def _check_size(width: int, height: int, name: str) -> None:
 
 def _to_tensor(image: Image.Image) -> Tensor:
     if image.mode.startswith("I") or image.mode == "F":  # 16 or 32 bit grey, which convert() would cut off at 255
-        _, brightest = (65535, 65535) if image.mode.startswith("I;16") else image.convert("F").getextrema()
-        white = next((level for level in (1, 255) if brightest <= level), 65535)  # files do not say which is meant
+        white = 65535 if image.mode.startswith("I;16") else 0
         grey = _shrunk(image.convert("F"))
         flat = torch.frombuffer(bytearray(grey.tobytes()), dtype=torch.float32)
+        # Files of the other modes do not say which range they use.
+        white = white or next((level for level in (1, 255) if float(flat.max()) <= level), 65535)
         return (flat / white).clamp(0, 1).reshape(1, grey.height, grey.width).repeat(3, 1, 1)
     if image.mode in ("RGBA", "RGBa", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")

@@ -21,6 +21,7 @@ from .embedding import TokenEmbedding
 from .evaluation_set import draw_evaluation_set
 from .gradients import GradientSum, draw_samples, gradients_of
 from .initial import initial_vectors, trained_encoders
+from .memory import is_out_of_memory, out_of_memory_forgiven
 
 FINAL_LEARNING_RATE = 0.05  # of the full one, at the end of the cosine
 _PATIENCE = 8  # evaluations without a better state before training stops early
@@ -48,10 +49,13 @@ class TrainRecord:
 
     @property
     def best_step(self) -> int:
-        """The evaluated step with the lowest loss; the last one if nothing was evaluated."""
+        """The evaluated step with the lowest loss; the last one if none was evaluated but the start."""
         last = len(self.trajectory) - 1 if self.last_good is None else self.last_good
-        finite = [step for step, loss in self.evaluations.items() if math.isfinite(loss) and step <= last]
-        return min(finite, key=self.evaluations.__getitem__, default=0 if self.evaluations else last)
+        evaluated = [step for step in self.evaluations if step <= last]
+        if not any(evaluated):
+            return last
+        finite = [step for step in evaluated if math.isfinite(self.evaluations[step])]
+        return min(finite, key=self.evaluations.__getitem__, default=0)
 
     def embedding(self, step: int | None = None) -> TokenEmbedding:
         """The word as it was after `step` updates; by default the best state."""
@@ -75,9 +79,10 @@ def train(
 ) -> Generator[TrainStep, None, None]:
     """Yields a TrainStep before the first and after every update; the last one's record holds the result.
 
-    A loss or gradient that is not finite, or a gradient that is exactly zero, ends the run: the last good vectors are
-    kept, and one more TrainStep of their index brings that loss, and the reason in `record.stopped`. Raises ValueError
-    for settings that do not fit the model.
+    A loss or gradient that is not finite, a gradient that is exactly zero, or memory that no longer suffices ends the
+    run: the last good vectors are kept, and one more TrainStep brings that loss, and the reason in `record.stopped`.
+    Raises ValueError for settings that do not fit the model, and what is_out_of_memory knows before anything was
+    learned.
     """
     generator = torch.Generator().manual_seed(config.seed)
     vectors = initial_vectors(backend, config, start)
@@ -95,33 +100,54 @@ def train(
     record = TrainRecord(config.placeholder)
 
     def look(step: int) -> None:
-        record.trajectory.append({k: v.detach().clone() for k, v in vectors.items()})
-        if evaluation_set and (step % config.evaluate_every == 0 or step == config.steps):
+        fixed, word = evaluation_set, record.trajectory[step]
+        if fixed is not None and step not in record.evaluations:
             record.evaluations[step] = gradient_sum.in_memory(
-                lambda: evaluation_set.loss(backend, vectors, config.batch_size // gradient_sum.parts)
+                lambda: fixed.loss(backend, word, config.batch_size // gradient_sum.parts)
             )
 
-    look(0)
+    def keep(step: int) -> None:
+        record.trajectory.append({k: v.detach().clone() for k, v in vectors.items()})
+        if config.evaluate_every and (step % config.evaluate_every == 0 or step == config.steps):
+            look(step)
+
+    def end(reason: str, last_good: int, loss: float) -> TrainStep:
+        record.stopped, record.last_good = reason, last_good
+        with out_of_memory_forgiven():
+            look(last_good)  # or nothing would be known of it where the run has ended between two evaluations
+        return TrainStep(len(record.trajectory) - 1, loss, learning_rate, record)
+
+    keep(0)
     yield TrainStep(0, math.nan, 0.0, record)
     for step in range(1, config.steps + 1):
         learning_rate = config.learning_rate * learning_rate_factor(config, step)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate * group["scale"]
-        loss = gradient_sum.of(draw_samples(backend, dataset, config, generator))
+        loss = None
+        try:
+            loss = gradient_sum.of(draw_samples(backend, dataset, config, generator))
+        except Exception as error:
+            if not record.losses or not is_out_of_memory(error):
+                raise
+        if loss is None:
+            yield end(
+                f"There was no memory for step {step}. Lower the batch size or the resolution.", step - 1, math.nan
+            )
+            return
         record.parts = gradient_sum.parts
         if gradient_sum.ran_out:
             record.ran_out_of_memory, gradient_sum.ran_out = step, False
-        record.stopped = _trouble(step, loss, vectors)
-        if record.stopped:
-            if not math.isfinite(loss):  # it is the vectors of the step before that gave this loss
-                record.last_good = max(0, step - 2)
-            yield TrainStep(step - 1, loss, learning_rate, record)
+        trouble = _trouble(step, loss, vectors)
+        if trouble:
+            # Where the loss is not finite, it is the vectors of the step before that gave it.
+            yield end(trouble, step - 1 if math.isfinite(loss) else max(0, step - 2), loss)
             return
         if config.gradient_clip:
             torch.nn.utils.clip_grad_norm_(trained.values(), config.gradient_clip)
         optimizer.step()
         record.losses.append(loss)
-        look(step)
+        with out_of_memory_forgiven():  # the next step will tell, if there is one
+            keep(step)
         if config.early_stop and step < config.steps and _no_longer_falls(record, step):
             record.stopped = f"The loss on the fixed evaluation set has not fallen since step {record.best_step}."
         yield TrainStep(step, loss, learning_rate, record)
@@ -144,10 +170,11 @@ def _trouble(step: int, loss: float, vectors: Mapping[str, Tensor]) -> str | Non
     if not math.isfinite(loss) or not all(bool(g.isfinite().all()) for g in gradients):
         what = "gradient is not finite" if math.isfinite(loss) else f"loss became {loss}"
         if step == 1:  # before any update, so no learning rate can be the cause
-            cure = "The model's precision does not hold its numbers: load it in float32 or bfloat16."
-        else:
-            cure = "Lower the learning rate."
-        return f"The {what} at step {step}; the vectors from before are kept. {cure}"
+            return (
+                f"The {what} at step 1, before anything was learned. A model in float16 may not hold its own numbers: "
+                "load it in float32 or bfloat16. One that is in these already is broken, or its weights are."
+            )
+        return f"The {what} at step {step}; the vectors from before are kept. Lower the learning rate."
     if not any(bool(g.any()) for g in gradients):
         return (
             "The gradient of the word is exactly zero, so nothing can be learned: the word does not reach the model, "

@@ -15,7 +15,12 @@ def test_usual_settings_need_no_advice(changes):
     [
         (1, {}, "only one picture"),
         (4, dict(placeholder="ball"), "ball is a word that the model knows"),
-        (4, dict(initial_words="a red ball"), "initial_words has 3 tokens and the word has 1"),
+        (
+            4,
+            dict(initial_words="a red ball"),
+            "1; it starts from the first only. Set num_vectors to 3, or choose a word",
+        ),
+        (4, dict(initial_words="ball " * 100), "1; it starts from the first only. Choose a word of one token."),
     ],
 )
 def test_what_is_probably_not_meant_is_said_before_the_run(num_pictures, changes, sentence):

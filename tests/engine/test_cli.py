@@ -25,6 +25,7 @@ from ti_engine.config import PRESETS, TrainConfig
 from ti_engine.demo import model
 from ti_engine.demo.__main__ import main as demo
 from ti_engine.files import load_embedding, save_embedding
+from ti_engine.gradients import GradientSum
 
 
 @pytest.fixture(scope="module")
@@ -179,18 +180,19 @@ def test_ctrl_c_keeps_what_was_learned(monkeypatch: pytest.MonkeyPatch, capsys: 
 
 
 def test_a_full_memory_keeps_what_was_learned(monkeypatch: pytest.MonkeyPatch, capsys: Output) -> None:
-    loop = train_loop
+    gradient = GradientSum.of
 
-    def full(*arguments: Any) -> Iterator[Any]:
-        for step in loop(*arguments):
-            yield step
-            if step.index == full_after:
-                raise torch.cuda.OutOfMemoryError
+    def full(summed: GradientSum, samples: Any) -> float:
+        nonlocal full_after
+        full_after -= 1
+        if full_after < 0:
+            raise torch.cuda.OutOfMemoryError
+        return gradient(summed, samples)
 
-    monkeypatch.setattr(sys.modules["ti_engine.train"], "train", full)
+    monkeypatch.setattr(GradientSum, "of", full)
     full_after = 1
     assert main(["train", "a.png", *QUICK]) == 0
-    assert "The memory of cpu is full; lower --batch-size" in capsys.readouterr().err
+    assert "There was no memory for step 2. Lower the batch size" in capsys.readouterr().err
     assert load_embedding("word.safetensors").num_vectors == 1
     full_after = 0
     assert main(["train", "a.png", *QUICK, "--output", "none.safetensors"]) == 2

@@ -206,3 +206,15 @@ def test_a_picture_that_fits_is_not_touched():
     assert torch.equal(prepare_pictures([picture], 64)[0], picture)
     wide = torch.cat([torch.zeros(3, 64, 10), picture, torch.zeros(3, 64, 10)], dim=2)
     assert torch.equal(prepare_pictures([wide], 64)[0], picture)
+
+
+@pytest.mark.parametrize(("scale", "shift"), [(255, 0), (1, -5)])
+def test_pixels_of_another_range_are_refused(scale, shift):
+    pictures = [torch.rand(3, 20, 20), torch.rand(3, 20, 20) * scale + shift]
+    with pytest.raises(ValueError, match=r"Picture 2 has pixels from .*; 0 \(black\) to 1 \(white\) is meant"):
+        prepare_pictures(pictures, 16)
+
+
+def test_what_a_filter_left_beside_the_range_is_cut_off():
+    fitted = prepare_pictures([torch.rand(3, 16, 16) * 1.4 - 0.2], 16)
+    assert float(fitted.min()) == 0 and float(fitted.max()) == 1

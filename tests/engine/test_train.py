@@ -10,6 +10,7 @@ from torch import Tensor
 from toy import ONE_TEMPLATE, ToyBackend, hidden_set, hidden_word, noisy_set, toy_config
 
 from ti_engine import CaptionSource, TokenEmbedding, TrainConfig, TrainRecord, encode_training_set, train
+from ti_engine.gradients import GradientSum
 from ti_engine.noise import Prediction
 from ti_engine.train import learning_rate_factor
 
@@ -450,6 +451,46 @@ def test_a_batch_that_does_not_fit_is_split_and_nothing_is_lost(error, monkeypat
     split = run(toy_config(), backend)
     assert split.parts == 4 and split.ran_out_of_memory == 1 and not backend.saves_memory
     assert_same_run(whole, split)
+
+
+@pytest.mark.parametrize(("good", "steps"), [(5, 30), (13, 30), (12, 12)])
+def test_what_was_learned_before_memory_was_gone_is_kept_and_evaluated(good, steps, monkeypatch):
+    """Calls of the gradient that still fit; with all of them, it is the last look that does not."""
+    whole = run(toy_config(steps=steps), ToyBackend(dtype=torch.float64))
+    backend, calls = ToyBackend(dtype=torch.float64), []
+    denoise = backend.denoise
+
+    def leaking(noisy, sigma, cond):
+        calls.append(1)
+        if sum(calls) > needed:
+            raise OUT_OF_MEMORY[0]
+        return denoise(noisy, sigma, cond)
+
+    looks = 2 * (1 + good // 10)  # each in two parts
+    needed = good + looks
+    monkeypatch.setattr(backend, "denoise", leaking)
+    record = run(toy_config(steps=steps), backend)
+    assert len(record.losses) == good and record.best_step > 0
+    assert record.stopped == (
+        None if good == steps else f"There was no memory for step {good + 1}. Lower the batch size or the resolution."
+    )
+    torch.testing.assert_close(record.trajectory[good]["clip_l"], whole.trajectory[good]["clip_l"])
+
+
+def test_an_early_end_is_evaluated(monkeypatch):
+    backend = ToyBackend(dtype=torch.float64)
+    learned = GradientSum.of
+    calls = []
+
+    def broken(self, samples):
+        calls.append(1)
+        if len(calls) == 8:
+            raise MemoryError
+        return learned(self, samples)
+
+    monkeypatch.setattr(GradientSum, "of", broken)
+    record = run(toy_config(learning_rate=0.02), backend, hidden_set)
+    assert sorted(record.evaluations) == [0, 7] and record.best_step == 7 and len(record.losses) == 7
 
 
 @pytest.mark.parametrize("told", [False, True])

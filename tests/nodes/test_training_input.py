@@ -24,6 +24,13 @@ def test_grey_and_transparency(inputs, pixel, rgb):
     assert torch.allclose(picture[:, 0, 0], torch.tensor(rgb, dtype=torch.float32))
 
 
+@pytest.mark.parametrize(("thing", "found"), [(None, "NoneType"), (3, "int"), (torch.rand(8, 8, 3), "[8, 8, 3]")])
+def test_what_is_no_picture_is_named(inputs, thing, found):
+    with pytest.raises(ValueError, match="connect an IMAGE") as error:
+        inputs.split_pictures([torch.rand(1, 16, 16, 3), thing])
+    assert found in str(error.value)
+
+
 def test_pictures_are_no_inference_tensors(inputs):
     with torch.inference_mode():
         batch = torch.rand(1, 16, 16, 3)

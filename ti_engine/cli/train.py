@@ -106,7 +106,7 @@ def learn(
     start: TokenEmbedding | None = None,
     quiet: bool = False,
 ) -> Result:
-    """Train with a progress bar on stderr. Ctrl-C or a full memory ends it and keeps what was learned."""
+    """Train with a progress bar on stderr. Ctrl-C ends it and keeps what was learned."""
     from tqdm import tqdm
 
     from ..memory import is_out_of_memory
@@ -126,10 +126,7 @@ def learn(
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        cure = f"The memory of {backend.device} is full; lower --batch-size or --resolution."
-        if record is None or not record.losses:
-            raise ValueError(cure) from error
-        record.stopped = f"{cure} What was learned in {len(record.losses)} steps is kept."
+        raise ValueError(f"The memory of {backend.device} is full; lower --batch-size or --resolution.") from error
     return Result(record, False, time.monotonic() - began)
 
 
