@@ -1,9 +1,10 @@
 # make demo: learn a word from four pictures on the CPU.  make test: every check.  Both set up .venv first.
 PYTHON ?= python3
 STAMP := .venv/.installed
+DEMO := .venv/.standalone
 
 .PHONY: demo test check models
-demo: $(STAMP)
+demo: $(DEMO)
 	.venv/bin/python -m ti_engine.demo
 
 # Apart, because the tests of the nodes put a fake host where the others have the real one.
@@ -23,8 +24,12 @@ models: $(STAMP)
 
 # torch first and alone: a build of this release that is already there, CPU or CUDA, stays as it is. Which one comes
 # otherwise is the package index's choice; where it would be a large CUDA build, name a CPU index in PIP_EXTRA_INDEX_URL.
-$(STAMP): pyproject.toml constraints.txt
+$(DEMO): pyproject.toml constraints.txt
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	.venv/bin/pip install --quiet -c constraints.txt torch==2.13.0
+	.venv/bin/pip install --quiet -c constraints.txt -e '.[standalone]'
+	touch $@
+
+$(STAMP): $(DEMO)
 	.venv/bin/pip install --quiet -c constraints.txt -e '.[standalone,dev]'
 	touch $@

@@ -68,7 +68,6 @@ def test_what_is_told_is_what_the_hosts_node_tells(models, backend, monkeypatch)
             model, torch.randn_like(latent["samples"]), 1, 1.0, "euler", "normal", positive, positive,
             latent["samples"], noise_mask=latent["noise_mask"], disable_pbar=True, seed=1,
         )  # fmt: skip
-        # Models like Flux read the guidance too; what matters here is the picture.
     torch.testing.assert_close(mean[:, channels:], seen["c_concat"][:1].float(), rtol=1e-5, atol=1e-6)
     wanted = models.model.model.process_latent_in(latent["samples"])
     torch.testing.assert_close(mean[:, :channels], wanted)
