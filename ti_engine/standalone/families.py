@@ -19,11 +19,15 @@ Conditions = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class EncoderPlace:
-    """Names of a text encoder and its tokenizer in the pipeline. length: tokens of a text; None: the tokenizer's."""
+    """Names of a text encoder and its tokenizer in the pipeline.
+
+    length: tokens of a text; None: the tokenizer's. optional: the pipeline takes zeros where it is not there.
+    """
 
     network: str
     tokenizer: str
     length: int | None = None
+    optional: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,12 @@ class PipelineFamily:
     patch: int = 1
     added: str | None = None
     left_out: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def parts(self) -> list[str]:
+        """Names of all that a pipeline of this kind is made of."""
+        texts = [name for place in self.encoders.values() for name in (place.network, place.tokenizer)]
+        return [self.network, self.autoencoder, *texts, "scheduler"]
 
     @property
     def cuts_texts(self) -> bool:
@@ -164,7 +174,7 @@ SDXL = PipelineFamily(
 SD3 = PipelineFamily(
     "SD3",
     "stable_diffusion_3",
-    {"clip_l": CLIP_1, "clip_g": CLIP_2, "t5xxl": EncoderPlace("text_encoder_3", "tokenizer_3", 256)},
+    {"clip_l": CLIP_1, "clip_g": CLIP_2, "t5xxl": EncoderPlace("text_encoder_3", "tokenizer_3", 256, optional=True)},
     _encode_sd3,
     _predict_sd3,
     guidance=7.0,
