@@ -19,7 +19,11 @@ def checkpoint_of(kind: str, pipeline: Any) -> dict[str, Tensor]:
     def put(prefix: str, state: State) -> None:
         tensors.update({prefix + key: value.contiguous().clone() for key, value in state.items()})
 
-    if kind == "sdxl":
+    if kind == "sd1":
+        put("model.diffusion_model.", unet(pipeline.unet))
+        put("first_stage_model.", autoencoder(pipeline.vae))
+        put("cond_stage_model.transformer.", clip(pipeline.text_encoder))
+    elif kind == "sdxl":
         put("model.diffusion_model.", unet(pipeline.unet))
         put("first_stage_model.", autoencoder(pipeline.vae))
         put("conditioner.embedders.0.transformer.", clip(pipeline.text_encoder))
@@ -56,7 +60,9 @@ def unet(network: Any) -> dict[str, Tensor]:
 
     renamed = {}
     for key, value in state.items():
-        key = re.sub(r"(down|up)_blocks\.(\d+)\.(resnets|attentions|(?:down|up)samplers)\.(\d+)(?:\.conv(?=\.))?", block, key)
+        key = re.sub(
+            r"(down|up)_blocks\.(\d+)\.(resnets|attentions|(?:down|up)samplers)\.(\d+)(?:\.conv(?=\.))?", block, key
+        )
         key = re.sub(r"mid_block\.resnets\.(\d)", lambda m: f"middle_block.{2 * int(m[1])}", key)
         key = key.replace("mid_block.attentions.0", "middle_block.1")
         for ours, theirs in (
@@ -132,7 +138,8 @@ def sd3(network: Any) -> dict[str, Tensor]:
         if key.startswith(("norm_out.", f"transformer_blocks.{last}.norm1_context.")):
             value = torch.cat(list(value.chunk(2))[::-1])  # shift before scale
         for ours, theirs in (
-            ("norm1_context.linear", "context_block.adaLN_modulation.1"), ("norm1.linear", "x_block.adaLN_modulation.1"),
+            ("norm1_context.linear", "context_block.adaLN_modulation.1"),
+            ("norm1.linear", "x_block.adaLN_modulation.1"),
             ("attn.norm_added_", "context_block.attn.ln_"), ("attn.norm_", "x_block.attn.ln_"),
             ("attn.to_out.0", "x_block.attn.proj"), ("attn.to_add_out", "context_block.attn.proj"),
             ("ff_context.net.0.proj", "context_block.mlp.fc1"), ("ff_context.net.2", "context_block.mlp.fc2"),

@@ -27,9 +27,9 @@ LETTERS = [chr(c) for c in range(ord("a"), ord("z") + 1)]
 
 
 def build_pipeline(kind: str, dtype: torch.dtype = torch.float64, **more: Any) -> Any:
-    """One of KINDS. more: `scheduler`; `t5=False` for SD3; `guidance_embeds` and `true_width` (3072) for Flux."""
+    """One of KINDS, or "sd1". more: `scheduler`; `t5=False` for SD3; `guidance_embeds` and `true_width` (3072) for Flux."""
     torch.manual_seed(0)
-    pipeline = {"sdxl": _sdxl, "sd3": _sd3, "flux": _flux, "ldm": _ldm}[kind](**more)
+    pipeline = {"sd1": _sd1, "sdxl": _sdxl, "sd3": _sd3, "flux": _flux, "ldm": _ldm}[kind](**more)
     for module in modules_of(pipeline).values():
         module.train(False)
         if dtype != torch.float32:  # not through diffusers' own `to`, which warns of what is not there
@@ -86,6 +86,20 @@ def t5_encoder(tokenizer: Any) -> Any:
 
 def flow_scheduler(**more: Any) -> Any:
     return diffusers.FlowMatchEulerDiscreteScheduler(**more)
+
+
+def _sd1() -> Any:
+    tokenizer = clip_tokenizer()
+    parts: dict[str, Any] = dict(
+        vae=small_autoencoder(),
+        text_encoder=clip_encoder(CLIP_L, tokenizer, projected=False),
+        tokenizer=tokenizer,
+        unet=small_unet(CLIP_L),
+        scheduler=small_scheduler(diffusers.PNDMScheduler, skip_prk_steps=True, steps_offset=1),
+        safety_checker=None,
+        feature_extractor=None,
+    )
+    return diffusers.StableDiffusionPipeline(**parts, requires_safety_checker=False)
 
 
 def _sdxl(scheduler: Any = None, widths: tuple[int, int] = (CLIP_L, CLIP_G)) -> Any:

@@ -267,7 +267,7 @@ def test_bad_input_is_one_sentence_and_exit_code_2(arguments: list[str], sentenc
     Path("xl").mkdir()
     Path("xl/model_index.json").write_text('{"_class_name": "StableDiffusionXLPipeline"}')
     Path("broken.png").write_bytes(b"\x89PNG\r\n\x1a\n\xff\xfe")
-    Path("sd.safetensors").write_bytes(b"")
+    save_file({"x": torch.zeros(1)}, "sd.safetensors")
     save_embedding(TokenEmbedding({"clip_l": torch.ones(1, 768)}), "old.safetensors")
     save_embedding(TokenEmbedding({"clip_l": torch.ones(1, 128)}), "w.safetensors")
     old = Path("old.safetensors").read_bytes()

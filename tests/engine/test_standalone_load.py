@@ -93,7 +93,7 @@ def test_networks_keep_the_precision_that_is_asked_for() -> None:
         ({}, "is a None; StableDiff"),
         ({"_class_name": "FluxPipeline", "transformer": ["my_code", "Mine"]}, "code of its own for transformer, which"),
         ({"_class_name": "StableDiffusionXLPipeline", "unet": ["stable_diffusion", "X"]}, "code of its own for unet"),
-        ({"_class_name": "FluxPipeline"}, "pipeline cannot be opened as a pipeline"),
+        ({"_class_name": "FluxPipeline"}, "pipeline lists no transformer, vae, text_encoder"),
         ([], "is no diffusers pipeline"),
     ],
 )
@@ -155,6 +155,12 @@ def test_parts_that_do_not_belong_together_are_refused() -> None:
     narrow.unet = small_unet(16)
     with pytest.raises(ValueError, match="width 16, the text encoder gives 32"):
         DiffusersBackend(narrow)
+    for kind, name in (("sdxl", "text_encoder_2"), ("sd3", "text_encoder"), ("flux", "text_encoder")):
+        pooled = build_pipeline(kind, torch.float32)
+        config = getattr(pooled, name).config
+        setattr(config, "hidden_size" if kind == "flux" else "projection_dim", 7)
+        with pytest.raises(ValueError, match="they do not belong together"):
+            DiffusersBackend(pooled)
     plain = build_pipeline("sdxl", torch.float32)
     plain.unet = small_unet(40)
     with pytest.raises(ValueError, match="not of the family of its pipeline"):

@@ -59,9 +59,14 @@ def open_file(file: Path, config: str | Path | None, dtype: torch.dtype) -> Any:
     index, family = read_index(folder, called, f"{called} is no diffusers folder: it has no")
     wanted = index["_class_name"]
     if wanted == "LDMTextToImagePipeline":
-        raise ValueError(f"{called} is a {wanted}, which diffusers opens from folders only; give the folder as --model.")
+        raise ValueError(
+            f"{called} is a {wanted}, which diffusers opens from folders only; give the folder as --model."
+        )
     if kind is not None and _CLASS_OF_CHECKPOINT[kind] != wanted:
-        raise ValueError(f"{file.name} is a checkpoint for a {_CLASS_OF_CHECKPOINT[kind]}, and {called} is a {wanted}.")
+        fits = _CLASS_OF_CHECKPOINT[kind]
+        raise ValueError(
+            f"{file.name} is a checkpoint for a {fits}, and {called} is a {wanted}; they must be the same."
+        )
     held = {part: count for part, count in _held(shapes, family).items() if index[part] != [None, None]}
     if family.network not in held:
         raise ValueError(
@@ -151,19 +156,18 @@ def _held(shapes: Mapping[str, Tensor], family: PipelineFamily) -> dict[str, int
     """The parts that are in the file, each with how many numbers it has there."""
     places = {family.autoencoder: _AUTOENCODER}
     places |= {place.network: _ENCODERS[key] for key, place in family.encoders.items()}
-    counts = {part: _count(shapes, begins) for part, begins in places.items()}
-    bare = not _count(shapes, (_NETWORK,))
     others = tuple(begin for begins in places.values() for begin in begins)
-    counts[family.network] = sum(
-        shape.numel()
-        for key, shape in shapes.items()
-        if (not key.startswith(others) if bare else key.startswith(_NETWORK))
-    )
+    bare = {key: shape for key, shape in shapes.items() if not key.startswith(others)}
+    counts = {part: _count(shapes, begins) for part, begins in places.items()}
+    counts[family.network] = _count(shapes, (_NETWORK,)) or _count(bare)
     return {part: count for part, count in counts.items() if count}
 
 
-def _count(shapes: Mapping[str, Tensor], begins: tuple[str, ...]) -> int:
-    return sum(shape.numel() for key, shape in shapes.items() if key.startswith(begins))
+def _count(tensors: Mapping[str, Tensor], begins: tuple[str, ...] = ("",)) -> int:
+    """Numbers in those whose keys begin so, but for a text's projection: SD3's files leave out that of clip_l, which is
+    the identity.
+    """
+    return sum(t.numel() for key, t in tensors.items() if key.startswith(begins) and "text_projection" not in key)
 
 
 def _from_folder(
@@ -208,9 +212,7 @@ def _check_whole(pipeline: Any, held: Mapping[str, int], network: str, name: str
     the gaps and drops what is too much, without a word. How they are arranged differs, how many there are does not.
     """
     for part, count in held.items():
-        state = getattr(pipeline, part).state_dict()
-        # SD3's files leave out the projection of clip_l, which is the identity
-        wanted = sum(tensor.numel() for key, tensor in state.items() if "text_projection" not in key)
+        wanted = _count(getattr(pipeline, part).state_dict())
         if count < wanted or (part == network and count > wanted):
             raise ValueError(
                 f"{name} has {count:,} numbers for the {part} where {called} asks for {wanted:,}; they are different "
