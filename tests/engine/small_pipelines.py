@@ -27,7 +27,7 @@ LETTERS = [chr(c) for c in range(ord("a"), ord("z") + 1)]
 
 
 def build_pipeline(kind: str, dtype: torch.dtype = torch.float64, **more: Any) -> Any:
-    """One of KINDS, or "sd1". more: `scheduler`; `t5=False` for SD3; `guidance_embeds` and `true_width` (3072) for Flux."""
+    """One of KINDS, or "sd1". more: `scheduler`; `t5=False` for SD3; `guidance_embeds`, `true_width` for Flux."""
     torch.manual_seed(0)
     pipeline = {"sd1": _sd1, "sdxl": _sdxl, "sd3": _sd3, "flux": _flux, "ldm": _ldm}[kind](**more)
     for module in modules_of(pipeline).values():

@@ -74,6 +74,24 @@ def test_sd3_without_t5_is_a_folder_too() -> None:
     assert list(load_model("pipeline").encoders) == ["clip_l", "clip_g"]
 
 
+def test_one_encoder_of_two_is_trained(capsys: Output) -> None:
+    build_pipeline("sdxl", torch.float32).save_pretrained("pipeline")
+    word = load_model("pipeline").word_vectors("cat")
+    flags = ["--model", "pipeline", "--steps", "2", "--batch-size", "2", "--resolution", "64", "--evaluate-every", "0"]
+    flags += ["--num-vectors", "2", "--quiet", "--initial-words", "cat"]
+    assert main(["train", "a.png", *flags, "--train-encoders", "clip_g"]) == 0
+    learned = load_embedding("word.safetensors", WIDTHS["sdxl"]).vectors
+    assert torch.equal(learned["clip_l"], word["clip_l"].expand(2, -1))
+    assert not torch.equal(learned["clip_g"], word["clip_g"].expand(2, -1))
+    capsys.readouterr()
+    for more, sentence in (
+        (["--train-encoders", "t5xxl"], "train_encoders names t5xxl; this model has clip_l, clip_g. Choose of these"),
+        (["--train-encoders", "clip_g", "--initial-words", ""], "train_encoders needs initial_words"),
+    ):
+        assert main(["train", "a.png", *flags, *more, "--output", "none.safetensors"]) == 2
+        assert sentence in capsys.readouterr().err
+
+
 def test_networks_keep_the_precision_that_is_asked_for() -> None:
     build_pipeline("sdxl", torch.float32).save_pretrained("pipeline")
     backend = load_model("pipeline", dtype=torch.float16)
