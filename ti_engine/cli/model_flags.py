@@ -19,12 +19,14 @@ def add_model_flags(parser: argparse.ArgumentParser, required: bool = True) -> N
         required=required,
         metavar="MODEL",
         help="demo (the small model that comes with this program), a diffusers folder (Stable Diffusion 1, 2, XL or 3, "
-        "Flux.1, or the first latent diffusion model), or a checkpoint file of any but the last, with all its parts",
+        "Flux.1, or the first latent diffusion model), or a checkpoint file of any but the last",
     )
     group.add_argument(
         "--config",
         metavar="FOLDER",
-        help="for a checkpoint file: a diffusers folder with the settings and the tokenizer of its family",
+        help="for a checkpoint file: a diffusers folder of its family, for settings and tokenizers (its json and txt "
+        "files are enough) and for the weights of what the file does not hold, such as the text encoders and the "
+        "autoencoder of Flux [settings from diffusers' hub]",
     )
     group.add_argument("--device", help="cpu, cuda, mps, ...; by default the fastest that is there")
     group.add_argument(
