@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -111,7 +112,7 @@ def test_networks_keep_the_precision_that_is_asked_for() -> None:
         ({}, "is a None; StableDiff"),
         ({"_class_name": "FluxPipeline", "transformer": ["my_code", "Mine"]}, "code of its own for transformer, which"),
         ({"_class_name": "StableDiffusionXLPipeline", "unet": ["stable_diffusion", "X"]}, "code of its own for unet"),
-        ({"_class_name": "FluxPipeline"}, "pipeline lists no transformer, vae, text_encoder"),
+        ({"_class_name": "FluxPipeline"}, "pipeline has no transformer, vae, text_encoder"),
         ([], "is no diffusers pipeline"),
     ],
 )
@@ -119,6 +120,27 @@ def test_folders_that_cannot_be_used(index: Any, sentence: str, capsys: Output) 
     Path("pipeline").mkdir()
     Path("pipeline/model_index.json").write_text(json.dumps(index))
     Path("pipeline/my_code.py").write_text("raise SystemExit('foreign code ran')")
+    assert main(["train", "a.png", "--model", "pipeline"]) == 2
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert len(error.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        (lambda: shutil.rmtree("pipeline/tokenizer_2"), "has no tokenizer_2; give the whole folder of a StableDiff"),
+        (lambda: [f.unlink() for f in Path("pipeline/tokenizer_2").iterdir()], "files of the tokenizer are missing"),
+        (lambda: shutil.rmtree("pipeline/unet"), "has no unet; give the whole folder"),
+        (lambda: Path("pipeline/unet/config.json").write_text("[]"), "cannot be opened as a pipeline"),
+        (lambda: Path("pipeline/model_index.json").write_text("[" * 100000), "no readable model_index.json"),
+    ],
+)
+def test_folders_with_parts_missing(damage: Any, sentence: str, capsys: Output) -> None:
+    """transformers makes a tokenizer without a word where its files are missing, and any text would do."""
+    build_pipeline("sdxl", torch.float32).save_pretrained("pipeline")
+    damage()
+    capsys.readouterr()
     assert main(["train", "a.png", "--model", "pipeline"]) == 2
     error = capsys.readouterr().err
     assert sentence in error

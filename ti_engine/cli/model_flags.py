@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import warnings
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -55,7 +56,8 @@ def open_model(arguments: argparse.Namespace) -> DiffusersBackend:
 
 
 def _quieten_libraries() -> None:
-    """No progress bars and advice from diffusers and transformers between our own lines."""
+    """No progress bars, advice and warnings from diffusers and transformers between our own lines."""
+    warnings.simplefilter("ignore")
     for name in ("diffusers", "transformers"):
         if importlib.util.find_spec(name) is not None:
             logging = importlib.import_module(f"{name}.utils.logging")

@@ -67,7 +67,7 @@ def open_file(file: Path, config: str | Path | None, dtype: torch.dtype) -> Any:
         raise ValueError(
             f"{file.name} is a checkpoint for a {fits}, and {called} is a {wanted}; they must be the same."
         )
-    held = {part: count for part, count in _held(shapes, family).items() if index[part] != [None, None]}
+    held = {part: count for part, count in _held(shapes, family).items() if index.get(part) != [None, None]}
     if family.network not in held:
         raise ValueError(
             f"{file.name} holds {joined(list(held)) or 'nothing that is known here'} and no {family.network}; give the "
@@ -85,7 +85,10 @@ def open_file(file: Path, config: str | Path | None, dtype: torch.dtype) -> Any:
             str(file), config=str(folder), local_files_only=True, **precision(dtype), **settings
         )
     except Exception as error:  # diffusers raises many kinds for files and folders that do not belong together
-        raise ValueError(f"{file.name} cannot be opened with {called}: {reason(error)}") from error
+        raise ValueError(
+            f"{file.name} cannot be opened with {called} ({reason(error)}); check that it is a whole model of the same "
+            "family."
+        ) from error
     _check_whole(pipeline, held, family.network, file.name, called)
     if _V in shapes:
         zero = _ZERO_SNR in shapes

@@ -59,9 +59,10 @@ class PipelineFamily:
     left_out: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def parts(self) -> list[str]:
-        """Names of all that a pipeline of this kind is made of."""
-        texts = [name for place in self.encoders.values() for name in (place.network, place.tokenizer)]
+    def needed(self) -> list[str]:
+        """Names of the parts that a pipeline of this kind cannot do without."""
+        places = [place for place in self.encoders.values() if not place.optional]
+        texts = [name for place in places for name in (place.network, place.tokenizer)]
         return [self.network, self.autoencoder, *texts, "scheduler"]
 
     @property

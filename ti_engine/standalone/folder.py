@@ -40,7 +40,7 @@ def read_index(folder: Path, name: str, sentence: str) -> tuple[Index, PipelineF
         index = json.loads(file.read_text("utf-8"))
     except FileNotFoundError as error:
         raise ValueError(f"{sentence} {file.name}.") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{sentence} readable {file.name} ({reason(error)}).") from error
     if not isinstance(index, dict):
         raise ValueError(f"{sentence} {file.name} with a list of parts.")
@@ -52,9 +52,9 @@ def read_index(folder: Path, name: str, sentence: str) -> tuple[Index, PipelineF
     foreign = [part for part, origin in index.items() if isinstance(origin, list) and _origin(origin) not in origins]
     if foreign:
         raise ValueError(f"{name} brings code of its own for {', '.join(foreign)}, which is never run.")
-    missing = [part for part in family.parts if not isinstance(index.get(part), list)]
+    missing = [part for part in family.needed if not _is_there(folder, index, part)]
     if missing:
-        raise ValueError(f"{name} lists no {joined(missing)}; it is not the whole folder of a {kind}.")
+        raise ValueError(f"{name} has no {joined(missing)}; give the whole folder of a {kind}.")
     return index, family
 
 
@@ -100,6 +100,11 @@ def reason(error: Exception) -> str:
     lines = [line.strip() for line in str(error).strip().splitlines()] or [type(error).__name__]
     said = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
     return said[:300]
+
+
+def _is_there(folder: Path, index: Index, part: str) -> bool:
+    entry = index.get(part)
+    return isinstance(entry, list) and all(isinstance(text, str) for text in entry) and (folder / part).is_dir()
 
 
 def _origin(entry: list[Any]) -> Any:
