@@ -8,6 +8,7 @@ In short:
     word = step.record.embedding()
 """
 
+from . import early_interrupt  # noqa: F401 (first: the others import torch)
 from .advice import result_warnings, setting_warnings
 from .backend import Backend, EncodedCaptions, EncoderInfo
 from .captions import CaptionSource

@@ -80,7 +80,7 @@ class CaptionSource:
         self._templates = [fill_slot(text, placeholder) for text in templates]
         self._own = [None if text is None else fill_slot(text, placeholder) for text in own_captions]
         if not self._templates and (not self._own or None in self._own):
-            raise ValueError("what = custom needs templates, or a caption for every picture; got neither.")
+            raise ValueError("what = custom needs captions: one for every picture, or templates for all; got neither.")
 
     def all(self) -> list[str]:
         """Every caption that can be drawn, each once."""

@@ -59,7 +59,7 @@ class TrainConfig:
     placeholder: str = _setting(DEFAULT_PLACEHOLDER, "The word that stands for the concept in captions and prompts.")
     what: str = _setting(
         "object",
-        "object, style: the paper's contexts for it. custom: only templates or the captions given with the pictures.",
+        "object, style: the paper's contexts for it. custom: only captions of your own.",
         choices=("object", "style", "custom"),
     )
     templates: tuple[str, ...] = _setting(
@@ -113,9 +113,7 @@ class TrainConfig:
         1_000_000,
     )
     early_stop: bool = _setting(True, "Stop when the loss on the fixed evaluation set no longer falls.")
-    preview_every: int = _setting(
-        50, "Updates between preview pictures, where the caller shows some. 0: one of the result only.", 0, 1_000_000
-    )
+    preview_every: int = _setting(50, "Updates between preview pictures. 0: one of the result only.", 0, 1_000_000)
 
     def __post_init__(self) -> None:
         for setting in fields(self):
@@ -153,7 +151,7 @@ class TrainConfig:
             return
         kinds = (int, float) if isinstance(default, float) else int
         number = isinstance(value, kinds) and not isinstance(value, bool)
-        if not number or not low <= value <= high or (limits["open_low"] and value == low):
+        if not number or not math.isfinite(value) or not low <= value <= high or (limits["open_low"] and value == low):
             kind = "" if number else "a number " if isinstance(default, float) else "a whole number "
             if limits["open_low"]:
                 allowed = f"above {low} and at most {high}"
@@ -210,8 +208,8 @@ def _check_placeholder(placeholder: str) -> None:
         raise ValueError("placeholder is empty; give the word a name such as S*.")
     bad = sorted(c for c in set(placeholder) if c in ',:()[]{}<>\\"|' or not c.isprintable())
     if bad or placeholder != placeholder.strip():
-        shown = " ".join(c if c.isprintable() else repr(c) for c in bad) if bad else "a space at its ends"
+        shown = " ".join(map(repr, bad)) if bad else "a space at its ends"
         raise ValueError(
-            f"placeholder {placeholder!r} contains {shown}, which prompts use for other things; "
+            f"placeholder {placeholder!r} must not contain {shown} because prompts use that for other things; "
             "use letters, digits, - _ and * only, such as S*."
         )

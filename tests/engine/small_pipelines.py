@@ -27,9 +27,9 @@ LETTERS = [chr(c) for c in range(ord("a"), ord("z") + 1)]
 
 
 def build_pipeline(kind: str, dtype: torch.dtype = torch.float64, **more: Any) -> Any:
-    """One of KINDS. more: `scheduler`; `t5=False` for SD3; `guidance_embeds` for Flux."""
+    """One of KINDS, or "sd1". more: `scheduler`; `t5=False` for SD3; `guidance_embeds`, `true_width` for Flux."""
     torch.manual_seed(0)
-    pipeline = {"sdxl": _sdxl, "sd3": _sd3, "flux": _flux, "ldm": _ldm}[kind](**more)
+    pipeline = {"sd1": _sd1, "sdxl": _sdxl, "sd3": _sd3, "flux": _flux, "ldm": _ldm}[kind](**more)
     for module in modules_of(pipeline).values():
         module.train(False)
         if dtype != torch.float32:  # not through diffusers' own `to`, which warns of what is not there
@@ -88,6 +88,20 @@ def flow_scheduler(**more: Any) -> Any:
     return diffusers.FlowMatchEulerDiscreteScheduler(**more)
 
 
+def _sd1() -> Any:
+    tokenizer = clip_tokenizer()
+    parts: dict[str, Any] = dict(
+        vae=small_autoencoder(),
+        text_encoder=clip_encoder(CLIP_L, tokenizer, projected=False),
+        tokenizer=tokenizer,
+        unet=small_unet(CLIP_L),
+        scheduler=small_scheduler(diffusers.PNDMScheduler, skip_prk_steps=True, steps_offset=1),
+        safety_checker=None,
+        feature_extractor=None,
+    )
+    return diffusers.StableDiffusionPipeline(**parts, requires_safety_checker=False)
+
+
 def _sdxl(scheduler: Any = None, widths: tuple[int, int] = (CLIP_L, CLIP_G)) -> Any:
     first, second = clip_tokenizer(), clip_tokenizer(pad_token="!")
     size = 8
@@ -129,11 +143,12 @@ def _sd3(scheduler: Any = None, t5: bool = True, qk_norm: str | None = "rms_norm
     return diffusers.StableDiffusion3Pipeline(**parts)
 
 
-def _flux(scheduler: Any = None, guidance_embeds: bool = True) -> Any:
+def _flux(scheduler: Any = None, guidance_embeds: bool = True, true_width: bool = False) -> Any:
     first, second = clip_tokenizer(), t5_tokenizer()
+    width: dict[str, Any] = dict(attention_head_dim=16, num_attention_heads=2, axes_dims_rope=(4, 4, 8))
     transformer = diffusers.FluxTransformer2DModel(
-        patch_size=1, in_channels=64, num_layers=1, num_single_layers=1, attention_head_dim=16, num_attention_heads=2,
-        joint_attention_dim=T5, pooled_projection_dim=CLIP_L, guidance_embeds=guidance_embeds, axes_dims_rope=(4, 4, 8),
+        patch_size=1, in_channels=64, num_layers=1, num_single_layers=1, joint_attention_dim=T5,
+        pooled_projection_dim=CLIP_L, guidance_embeds=guidance_embeds, **({} if true_width else width),
     )  # fmt: skip
     return diffusers.FluxPipeline(
         scheduler=scheduler or flow_scheduler(shift=3.0, use_dynamic_shifting=True),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +28,8 @@ from ti_engine.demo import model
 from ti_engine.demo.__main__ import main as demo
 from ti_engine.files import load_embedding, save_embedding
 from ti_engine.gradients import GradientSum
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -211,6 +215,30 @@ def test_what_was_learned_is_not_lost_when_it_cannot_be_saved(capsys: Output) ->
     rescued.parent.rmdir()
 
 
+def test_ctrl_c_while_torch_is_imported_is_one_sentence() -> None:
+    ours = [sys.executable, "-X", "importtime", "-m", "ti_engine", "--help"]
+    with subprocess.Popen(ours, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        assert process.stderr is not None
+        assert any("| " in line and " torch." in line for line in process.stderr)  # reads until the first part of it
+        process.send_signal(signal.SIGINT)
+        said = [line for line in process.stderr if not line.startswith("import time:") and line.strip()]
+    assert said == ["textual-inversion: stopped; nothing was written.\n"]
+    assert process.returncode == 130
+
+
+@pytest.mark.parametrize(("name", "ours"), [("textual-inversion", True), ("another-program", False)])
+def test_ctrl_c_is_left_alone_in_other_programs_and_given_back_in_ours(name: str, ours: bool) -> None:
+    code = (
+        f"import signal, sys; sys.argv = [{name!r}, '--help']\n"
+        "from ti_engine.cli import main\n"
+        "print(signal.getsignal(signal.SIGINT) is signal.default_int_handler, file=sys.stderr)\n"
+        "try: main()\n"
+        "except SystemExit: print(signal.getsignal(signal.SIGINT) is signal.default_int_handler, file=sys.stderr)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stderr.split() == [str(not ours), "True"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -230,7 +258,7 @@ def test_what_was_learned_is_not_lost_when_it_cannot_be_saved(capsys: Output) ->
         (["train", "a.png", *QUICK, "--learning-rate", "0"], "learning_rate must be"),
         (["train", "a.png", *QUICK, "--learning-rate", "nan"], "learning_rate must be"),
         (["train", "a.png", *QUICK, "--placeholder", ""], "placeholder is empty"),
-        (["train", "a.png", *QUICK, "--placeholder", "a,b"], "contains ,"),
+        (["train", "a.png", *QUICK, "--placeholder", "a,b"], "must not contain ',' because"),
         (["train", "a.png", *QUICK, "--initial-words", "gloop"], "gloop"),
         (["train", "a.png", *QUICK, "--num-vectors", "500"], "use fewer"),
         (["train", "a.png", *QUICK, "--output", "a.pt"], "must end in .safetensors"),
@@ -246,6 +274,33 @@ def test_what_was_learned_is_not_lost_when_it_cannot_be_saved(capsys: Output) ->
         (
             ["generate", "S*", "--model", "demo", "--embedding", "w.safetensors", "--output", "o", "--num-images", "0"],
             "--num-images must be",
+        ),
+        *(
+            (
+                ["generate", "S*", "--model", "demo", "--embedding", "w.safetensors", "--output", "o", "--guidance", x],
+                f"--guidance must be from 0 to 1000, got {x}",
+            )
+            for x in ("nan", "inf", "-1.0")
+        ),
+        (["train", "a.png", *QUICK, "--gradient-clip", "inf"], "gradient_clip must be at least 0, got inf"),
+        (
+            ["merge", "w.safetensors", "--weights", "nan", "--output", "m.safetensors"],
+            "--weights must be finite numbers, got",
+        ),
+        (
+            [
+                "merge",
+                "w.safetensors",
+                "w.safetensors",
+                "--method",
+                "slerp",
+                "--weights",
+                "1",
+                "inf",
+                "--output",
+                "m.safetensors",
+            ],
+            "--weights must be finite numbers, got 1.0 inf",
         ),
         (
             [
@@ -269,7 +324,7 @@ def test_bad_input_is_one_sentence_and_exit_code_2(arguments: list[str], sentenc
     Path("xl").mkdir()
     Path("xl/model_index.json").write_text('{"_class_name": "StableDiffusionXLPipeline"}')
     Path("broken.png").write_bytes(b"\x89PNG\r\n\x1a\n\xff\xfe")
-    Path("sd.safetensors").write_bytes(b"")
+    save_file({"x": torch.zeros(1)}, "sd.safetensors")
     save_embedding(TokenEmbedding({"clip_l": torch.ones(1, 768)}), "old.safetensors")
     save_embedding(TokenEmbedding({"clip_l": torch.ones(1, 128)}), "w.safetensors")
     old = Path("old.safetensors").read_bytes()

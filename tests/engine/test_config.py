@@ -32,6 +32,7 @@ from ti_engine import PRESETS, TrainConfig
         ("gradient_accumulation_steps", 16, "must divide batch_size"),
         ("gradient_clip", -1.0, "at least 0"),
         ("gradient_clip", math.nan, "at least 0"),
+        ("gradient_clip", math.inf, "at least 0"),
         ("high_noise_bias", -0.5, "from 0 to 4"),
         ("high_noise_bias", math.nan, "from 0 to 4"),
         ("evaluate_every", -1, "from 0"),
@@ -49,12 +50,12 @@ from ti_engine import PRESETS, TrainConfig
         ("placeholder", "", "is empty"),
         ("placeholder", "  ", "is empty"),
         ("placeholder", " S*", "a space at its ends"),
-        ("placeholder", "S,*", "contains ,"),
-        ("placeholder", "embedding:cat", "contains :"),
-        ("placeholder", "(S*:1.2)", r"contains \( \) :"),
-        ("placeholder", "{}", "contains"),
-        ("placeholder", "[name]", "contains"),
-        ("placeholder", "S\n*", r"contains '\\n'"),
+        ("placeholder", "S,*", "must not contain ',' because"),
+        ("placeholder", "embedding:cat", "contain ':' because"),
+        ("placeholder", "(S*:1.2)", r"contain '\(' '\)' ':' because"),
+        ("placeholder", "{}", "contain '{' '}' because"),
+        ("placeholder", "[name]", r"contain '\[' '\]' because"),
+        ("placeholder", "S\n*", r"contain '\\n' because"),
     ],
 )
 def test_a_bad_value_is_refused_by_name_and_with_what_is_allowed(name, value, allowed):
@@ -77,7 +78,7 @@ def test_the_limits_themselves_are_allowed():
             if setting.name == "batch_size":
                 values["gradient_accumulation_steps"] = 1
             TrainConfig(**values)
-        if high is not None and setting.name != "gradient_accumulation_steps":
+        if high not in (None, math.inf) and setting.name != "gradient_accumulation_steps":
             TrainConfig(**{setting.name: high})
     TrainConfig(batch_size=4096, gradient_accumulation_steps=4096)
 

@@ -387,6 +387,34 @@ def test_training_lowers_the_loss_and_leaves_the_pipeline_alone(kind: str) -> No
     assert dict(pipeline.config) == settings
 
 
+@pytest.mark.parametrize(("kind", "key"), [(kind, key) for kind in KINDS[:3] for key in PLACES[kind]])
+def test_one_encoder_learns_and_the_others_see_the_initial_word(kind: str, key: str) -> None:
+    pipeline = build_pipeline(kind, torch.float32)
+    backend = DiffusersBackend(pipeline)
+    rest: Any = dict(batch_size=2, resolution=64, evaluate_every=0, warmup_steps=0, learning_rate=0.1)
+    config = TrainConfig(steps=3, initial_words="cat", train_encoders=(key,), **rest)
+    pictures = list(torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)))
+    record = list(train(backend, encode_training_set(backend, pictures, config), config))[-1].record
+    words = {other: row_of(pipeline, number, "cat")[0] for other, number in PLACES[kind].items()}
+    assert torch.equal(record.trajectory[0][key], words[key])
+    for step, vectors in enumerate(record.trajectory):
+        assert {k for k, rows in vectors.items() if not torch.equal(rows, words[k])} == ({key} if step else set())
+    # Each encoder alone: the others' share of the conditioning is that of the plain word
+    asked: list[tuple[str, Tensor]] = []
+    for name, number in PLACES[kind].items():
+        encoder: Any = backend._text[name].network
+        handle = encoder.register_forward_hook(lambda *call, name=name: asked.append((name, call[2][0].detach())))
+        backend.encode(["a photo of S*"], "S*", record.trajectory[-1], differentiable=False)
+        handle.remove()
+        ids = getattr(pipeline, f"tokenizer{number}")(
+            "a photo of cat", padding="max_length", max_length=backend._text[name].tokenizer.model_max_length,
+            return_tensors="pt",
+        ).input_ids  # fmt: skip
+        with torch.no_grad():
+            plain = getattr(pipeline, f"text_encoder{number}")(ids, output_hidden_states=True)[0]
+        assert torch.equal(asked[-1][1], plain) is (name != key)
+
+
 def test_an_error_in_the_text_leaves_no_word_behind() -> None:
     pipeline = build_pipeline("sdxl")
     backend = DiffusersBackend(pipeline)

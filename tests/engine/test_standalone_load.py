@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -74,6 +75,24 @@ def test_sd3_without_t5_is_a_folder_too() -> None:
     assert list(load_model("pipeline").encoders) == ["clip_l", "clip_g"]
 
 
+def test_one_encoder_of_two_is_trained(capsys: Output) -> None:
+    build_pipeline("sdxl", torch.float32).save_pretrained("pipeline")
+    word = load_model("pipeline").word_vectors("cat")
+    flags = ["--model", "pipeline", "--steps", "2", "--batch-size", "2", "--resolution", "64", "--evaluate-every", "0"]
+    flags += ["--num-vectors", "2", "--quiet", "--initial-words", "cat"]
+    assert main(["train", "a.png", *flags, "--train-encoders", "clip_g"]) == 0
+    learned = load_embedding("word.safetensors", WIDTHS["sdxl"]).vectors
+    assert torch.equal(learned["clip_l"], word["clip_l"].expand(2, -1))
+    assert not torch.equal(learned["clip_g"], word["clip_g"].expand(2, -1))
+    capsys.readouterr()
+    for more, sentence in (
+        (["--train-encoders", "t5xxl"], "train_encoders names t5xxl; this model has clip_l, clip_g. Choose of these"),
+        (["--train-encoders", "clip_g", "--initial-words", ""], "train_encoders needs initial_words"),
+    ):
+        assert main(["train", "a.png", *flags, *more, "--output", "none.safetensors"]) == 2
+        assert sentence in capsys.readouterr().err
+
+
 def test_networks_keep_the_precision_that_is_asked_for() -> None:
     build_pipeline("sdxl", torch.float32).save_pretrained("pipeline")
     backend = load_model("pipeline", dtype=torch.float16)
@@ -93,7 +112,7 @@ def test_networks_keep_the_precision_that_is_asked_for() -> None:
         ({}, "is a None; StableDiff"),
         ({"_class_name": "FluxPipeline", "transformer": ["my_code", "Mine"]}, "code of its own for transformer, which"),
         ({"_class_name": "StableDiffusionXLPipeline", "unet": ["stable_diffusion", "X"]}, "code of its own for unet"),
-        ({"_class_name": "FluxPipeline"}, "pipeline cannot be opened as a pipeline"),
+        ({"_class_name": "FluxPipeline"}, "pipeline has no transformer, vae, text_encoder"),
         ([], "is no diffusers pipeline"),
     ],
 )
@@ -101,6 +120,27 @@ def test_folders_that_cannot_be_used(index: Any, sentence: str, capsys: Output) 
     Path("pipeline").mkdir()
     Path("pipeline/model_index.json").write_text(json.dumps(index))
     Path("pipeline/my_code.py").write_text("raise SystemExit('foreign code ran')")
+    assert main(["train", "a.png", "--model", "pipeline"]) == 2
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert len(error.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        (lambda: shutil.rmtree("pipeline/tokenizer_2"), "has no tokenizer_2; give the whole folder of a StableDiff"),
+        (lambda: [f.unlink() for f in Path("pipeline/tokenizer_2").iterdir()], "files of the tokenizer are missing"),
+        (lambda: shutil.rmtree("pipeline/unet"), "has no unet; give the whole folder"),
+        (lambda: Path("pipeline/unet/config.json").write_text("[]"), "cannot be opened as a pipeline"),
+        (lambda: Path("pipeline/model_index.json").write_text("[" * 100000), "no readable model_index.json"),
+    ],
+)
+def test_folders_with_parts_missing(damage: Any, sentence: str, capsys: Output) -> None:
+    """transformers makes a tokenizer without a word where its files are missing, and any text would do."""
+    build_pipeline("sdxl", torch.float32).save_pretrained("pipeline")
+    damage()
+    capsys.readouterr()
     assert main(["train", "a.png", "--model", "pipeline"]) == 2
     error = capsys.readouterr().err
     assert sentence in error
@@ -155,6 +195,12 @@ def test_parts_that_do_not_belong_together_are_refused() -> None:
     narrow.unet = small_unet(16)
     with pytest.raises(ValueError, match="width 16, the text encoder gives 32"):
         DiffusersBackend(narrow)
+    for kind, name in (("sdxl", "text_encoder_2"), ("sd3", "text_encoder"), ("flux", "text_encoder")):
+        pooled = build_pipeline(kind, torch.float32)
+        config = getattr(pooled, name).config
+        setattr(config, "hidden_size" if kind == "flux" else "projection_dim", 7)
+        with pytest.raises(ValueError, match="they do not belong together"):
+            DiffusersBackend(pooled)
     plain = build_pipeline("sdxl", torch.float32)
     plain.unet = small_unet(40)
     with pytest.raises(ValueError, match="not of the family of its pipeline"):

@@ -66,6 +66,14 @@ def test_the_train_node_shows_ten_widgets_with_the_engines_defaults(schemas, nod
     assert widgets["what"]["options"] == ["object", "style", "custom"]
 
 
+def test_tooltips_speak_of_what_the_nodes_have(schemas):
+    """They are the engine's own texts, which the command line shows as well."""
+    said = {i.id: i.options["tooltip"] for s in schemas.values() for i in s.inputs}
+    for name, tooltip in said.items():
+        assert not any(word in tooltip for word in ("--", "caller", "flag", "templates")), name
+    assert said["what"].endswith("custom: only captions of your own.")
+
+
 def test_the_seed_never_changes_by_itself(schemas):
     (schema,) = (s for s in schemas.values() if s.node_id == "TI_Train")
     (seed,) = (i for i in schema.inputs if i.id == "seed")

@@ -39,6 +39,8 @@ def run(arguments: argparse.Namespace) -> int:
     _check_range("--num-images", arguments.num_images, 1, 10_000)
     _check_range("--seed", arguments.seed, 0, _MAX_SEED - arguments.num_images)
     _check_range("--steps", arguments.steps, 1, 1000)
+    if arguments.guidance is not None:
+        _check_range("--guidance", arguments.guidance, 0, 1000)
     seeds = list(range(arguments.seed, arguments.seed + arguments.num_images))
     folder = Path(arguments.output)
     files = [folder / f"{seed}.png" for seed in seeds]
@@ -75,6 +77,6 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _check_range(flag: str, value: int, low: int, high: int) -> None:
+def _check_range(flag: str, value: float, low: int, high: int) -> None:
     if not low <= value <= high:
         raise ValueError(f"{flag} must be from {low} to {high}, got {value}.")

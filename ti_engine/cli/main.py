@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+from ..early_interrupt import hand_back
 from . import convert, extract, generate, inspect, merge, train
 
 PROGRAM = "textual-inversion"
@@ -35,6 +36,7 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
+    hand_back()
     parser = _Parser(
         prog=PROGRAM,
         description=_DESCRIPTION,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -78,6 +79,8 @@ def _file_terms(arguments: argparse.Namespace, backend: DiffusersBackend | None)
     weights = arguments.weights or [1 / max(1, count)] * count
     if len(weights) != count:
         raise ValueError(f"There are {count} files and {len(weights)} --weights; give one for each file.")
+    if not all(map(math.isfinite, weights)):
+        raise ValueError(f"--weights must be finite numbers, got {' '.join(map(str, weights))}.")
     terms, warnings = [], []
     for file, weight in zip(arguments.files, weights, strict=True):
         word, said = read_word(file, encoder_for_width=encoders)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import warnings
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,12 +20,14 @@ def add_model_flags(parser: argparse.ArgumentParser, required: bool = True) -> N
         required=required,
         metavar="MODEL",
         help="demo (the small model that comes with this program), a diffusers folder (Stable Diffusion 1, 2, XL or 3, "
-        "Flux.1, or the first latent diffusion model), or a checkpoint file of any but the last, with all its parts",
+        "Flux.1, or the first latent diffusion model), or a checkpoint file of any but the last",
     )
     group.add_argument(
         "--config",
         metavar="FOLDER",
-        help="for a checkpoint file: a diffusers folder with the settings and the tokenizer of its family",
+        help="for a checkpoint file: a diffusers folder of its family, for settings and tokenizers (its json and txt "
+        "files are enough) and for the weights of what the file does not hold, such as the text encoders and the "
+        "autoencoder of Flux [settings from diffusers' hub]",
     )
     group.add_argument("--device", help="cpu, cuda, mps, ...; by default the fastest that is there")
     group.add_argument(
@@ -53,7 +56,8 @@ def open_model(arguments: argparse.Namespace) -> DiffusersBackend:
 
 
 def _quieten_libraries() -> None:
-    """No progress bars and advice from diffusers and transformers between our own lines."""
+    """No progress bars, advice and warnings from diffusers and transformers between our own lines."""
+    warnings.simplefilter("ignore")
     for name in ("diffusers", "transformers"):
         if importlib.util.find_spec(name) is not None:
             logging = importlib.import_module(f"{name}.utils.logging")

@@ -15,6 +15,7 @@ from ..cli.train import learn
 from ..config import TrainConfig
 from ..contact_sheet import contact_sheet, png_bytes
 from ..dataset import encode_training_set
+from ..early_interrupt import hand_back
 from ..embedding import TokenEmbedding
 from ..files import save_embedding, training_metadata
 from ..files.atomic import write_atomically
@@ -36,6 +37,7 @@ SAMPLER_STEPS = 30
 
 def main() -> int:
     """Writes word.safetensors, contact-sheet.png and report.json into demo-output/, over those of an earlier run."""
+    hand_back()
     began = time.monotonic()
     pictures = example_pictures()
     backend = load_model("demo")

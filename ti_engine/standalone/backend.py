@@ -50,7 +50,7 @@ class DiffusersBackend:
         self._text = text_encoders(pipeline, family)
         self._models = with_twins(pipeline, family, self._network, self._text)
         self.encoders: Mapping[str, EncoderInfo] = {key: encoder.info() for key, encoder in self._text.items()}
-        check_shape(family, self._network.config, self._autoencoder.config, self.encoders)
+        check_shape(family, self._models, self.encoders)
         self.encoder_key = next(iter(self.encoders))
         """The first text encoder's; of SD1 and the demo model the only one's."""
         self.guidance = family.guidance if guidance is None else guidance

@@ -19,11 +19,15 @@ Conditions = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class EncoderPlace:
-    """Names of a text encoder and its tokenizer in the pipeline. length: tokens of a text; None: the tokenizer's."""
+    """Names of a text encoder and its tokenizer in the pipeline.
+
+    length: tokens of a text; None: the tokenizer's. optional: the pipeline takes zeros where it is not there.
+    """
 
     network: str
     tokenizer: str
     length: int | None = None
+    optional: bool = False
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,7 @@ class PipelineFamily:
     encode: texts -> tensors [N, ...] that the network reads. predict: (models, noisy latents [B, C, h, w], time [B],
     those tensors, guidance [B]) -> the network's answer; time is the step for a UNet, the noise level for flow.
     guidance: for pictures; `negative`: against the empty text, else it is a number that the network reads.
+    pooled: the width of a text's pooled vector, as the network takes it and as the text encoders give it.
     patch: latents of a side that become one token. added: the network's `addition_embed_type`. left_out: parts that
     are not loaded.
     """
@@ -50,7 +55,15 @@ class PipelineFamily:
     negative: bool = True
     patch: int = 1
     added: str | None = None
+    pooled: Callable[[Any], tuple[int, int]] | None = None
     left_out: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def needed(self) -> list[str]:
+        """Names of the parts that a pipeline of this kind cannot do without."""
+        places = [place for place in self.encoders.values() if not place.optional]
+        texts = [name for place in places for name in (place.network, place.tokenizer)]
+        return [self.network, self.autoencoder, *texts, "scheduler"]
 
     @property
     def cuts_texts(self) -> bool:
@@ -137,6 +150,22 @@ def _predict_flux(models: Any, noisy: Tensor, time: Tensor, cond: Conditions, gu
     return F.pixel_shuffle(out.transpose(1, 2).unflatten(2, (high, wide)), 2)
 
 
+def _pooled_sdxl(models: Any) -> tuple[int, int]:
+    """The network takes it together with six numbers for sizes."""
+    config = models.unet.config
+    taken = config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim
+    return taken, models.text_encoder_2.config.projection_dim
+
+
+def _pooled_sd3(models: Any) -> tuple[int, int]:
+    given = models.text_encoder.config.projection_dim + models.text_encoder_2.config.projection_dim
+    return models.transformer.config.pooled_projection_dim, given
+
+
+def _pooled_flux(models: Any) -> tuple[int, int]:
+    return models.transformer.config.pooled_projection_dim, models.text_encoder.config.hidden_size
+
+
 _NO_IMAGE_PROMPT: dict[str, Any] = dict(image_encoder=None, feature_extractor=None)
 CLIP_1 = EncoderPlace("text_encoder", "tokenizer")
 CLIP_2 = EncoderPlace("text_encoder_2", "tokenizer_2")
@@ -159,18 +188,20 @@ SDXL = PipelineFamily(
     _predict_sdxl,
     guidance=5.0,
     added="text_time",
+    pooled=_pooled_sdxl,
     left_out=_NO_IMAGE_PROMPT,
 )
 SD3 = PipelineFamily(
     "SD3",
     "stable_diffusion_3",
-    {"clip_l": CLIP_1, "clip_g": CLIP_2, "t5xxl": EncoderPlace("text_encoder_3", "tokenizer_3", 256)},
+    {"clip_l": CLIP_1, "clip_g": CLIP_2, "t5xxl": EncoderPlace("text_encoder_3", "tokenizer_3", 256, optional=True)},
     _encode_sd3,
     _predict_sd3,
     guidance=7.0,
     network="transformer",
     flow=True,
     patch=2,
+    pooled=_pooled_sd3,
     left_out=_NO_IMAGE_PROMPT,
 )
 FLUX = PipelineFamily(
@@ -184,6 +215,7 @@ FLUX = PipelineFamily(
     flow=True,
     negative=False,
     patch=2,
+    pooled=_pooled_flux,
     left_out=_NO_IMAGE_PROMPT,
 )
 LDM = PipelineFamily(

@@ -19,6 +19,8 @@ from torch import Tensor, nn
 from ..backend import EncoderInfo
 from ..placeholder import split_at_placeholder
 
+_LEAST_SHARE = 0.9  # of a text encoder's token table that its tokenizer uses
+
 
 @dataclass(frozen=True)
 class Conditioning:
@@ -132,6 +134,18 @@ class _ExtendedTable(nn.Module):
         return vectors
 
 
+def _check_vocabulary(words: Mapping[int, str], rows: int) -> None:
+    """ValueError unless a tokenizer's words are those of a table of `rows` vectors; T5's has some to spare.
+
+    transformers makes an empty tokenizer, without a word, where its files are missing.
+    """
+    if max(words, default=0) >= rows or len(words) < _LEAST_SHARE * rows:
+        raise ValueError(
+            f"A tokenizer knows {len(words):,} words and its text encoder {rows:,}; they do not belong together, or "
+            "files of the tokenizer are missing."
+        )
+
+
 class TextEncoder:
     """A text encoder and its tokenizer, as `network` and `tokenizer`, that know the word while they are lent it.
 
@@ -144,6 +158,7 @@ class TextEncoder:
         self._table = _ExtendedTable(self.network.get_input_embeddings())
         self.network.set_input_embeddings(self._table)
         self._words = {index: word for word, index in tokenizer.get_vocab().items()}
+        _check_vocabulary(self._words, len(self._vocabulary))
         self._unknown = getattr(tokenizer, "unk_token_id", tokenizer.get_vocab().get("<unknown>"))
 
     @property

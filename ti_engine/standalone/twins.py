@@ -44,8 +44,10 @@ def frozen_twin(module: Network) -> Network:
     return copy.deepcopy(module, shared).train(False)
 
 
-def check_shape(family: PipelineFamily, network: Any, autoencoder: Any, encoders: Mapping[str, EncoderInfo]) -> None:
-    """ValueError unless the parts are of the family and belong together. network, autoencoder: their settings."""
+def check_shape(family: PipelineFamily, models: Any, encoders: Mapping[str, EncoderInfo]) -> None:
+    """ValueError unless the parts are of the family and belong together. models: a pipeline, or LooseParts."""
+    network: Any = getattr(models, family.network).config
+    autoencoder: Any = getattr(models, family.autoencoder).config
     if network.get("addition_embed_type") != family.added:
         raise ValueError(f"This UNet is not of the family of its pipeline ({family.title}).")
     if autoencoder.get("latents_mean") is not None:
@@ -63,7 +65,8 @@ def check_shape(family: PipelineFamily, network: Any, autoencoder: Any, encoders
         wanted, width = network.joint_attention_dim, widths.get("t5xxl", network.joint_attention_dim)
     else:
         wanted, width = network.get("cross_attention_dim"), sum(widths.values())
-    if wanted != width:
-        raise ValueError(
-            f"The network takes text of width {wanted}, the text encoder gives {width}; they do not belong together."
-        )
+    for taken, given in [(wanted, width), *([] if family.pooled is None else [family.pooled(models)])]:
+        if taken != given:
+            raise ValueError(
+                f"The network takes text of width {taken}, the text encoder gives {given}; they do not belong together."
+            )
