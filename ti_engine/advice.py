@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from .backend import Backend
 from .config import TrainConfig
+from .inspection import FAR_TOO_LONG
 from .train import TrainRecord
-
-_FAR_TOO_LONG = 20  # times a word's length; words that work end at 2 to 8
 
 
 def setting_warnings(backend: Backend, config: TrainConfig, num_pictures: int) -> list[str]:
@@ -48,7 +47,7 @@ def result_warnings(backend: Backend, config: TrainConfig, record: TrainRecord) 
         )
     for key, rows in record.embedding().vectors.items():
         times = float(rows.norm(dim=1).max()) / backend.encoders[key].norm
-        if times > _FAR_TOO_LONG:
+        if times > FAR_TOO_LONG:
             warnings.append(
                 f"A vector of {key} became {times:.0f} times as long as a word and will dominate every prompt. Lower "
                 "learning_rate, or take fewer steps."

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from .files import EmbeddingFile
 
 _NUM_NEAREST = 5
-_FAR = 3  # times a word's norm; the vocabularies' own norms stay within it
+FAR_TOO_LONG = 20  # times a word's norm; words that work end at 2 to 8
+_TOO_SHORT = 1 / 3  # of a word's norm; the vocabularies' own stay above it
 
 
 class Vocabulary(Protocol):
@@ -85,12 +86,12 @@ def _far_norms(key: str, norms: Tensor, usual: float) -> list[str]:
     """A sentence for the longest vector if it is far longer than a word, and one for the shortest."""
     longest, shortest = int(norms.argmax()), int(norms.argmin())
     told = []
-    if (times := float(norms[longest]) / usual) > _FAR:
+    if (times := float(norms[longest]) / usual) > FAR_TOO_LONG:
         told.append(
             f"Vector {longest + 1} of {key}: norm {norms[longest]:.3g} is {times:.0f}x a word's: it will dominate the "
             "prompt."
         )
-    if (times := float(norms[shortest]) / usual) < 1 / _FAR:
+    if (times := float(norms[shortest]) / usual) < _TOO_SHORT:
         told.append(
             f"Vector {shortest + 1} of {key}: norm {norms[shortest]:.3g} is {times:.2g}x a word's: it will hardly be "
             "noticed."
