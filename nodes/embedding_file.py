@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from comfy_api.latest import io
 
-from ..ti_engine import TokenEmbedding
+from ..ti_engine import DEFAULT_PLACEHOLDER, TokenEmbedding
 from ..ti_engine.families import joined
 from ..ti_engine.files import EmbeddingFile, StoredWord, read_embedding_file, save_embedding
+from ..ti_engine.files.contents import shown
 from ..ti_engine.files.metadata import shortened
 from ..ti_engine.inspection import vector_warnings
+from ..ti_engine.placeholder import check_placeholder, usable_placeholder
 from .embedding_report import metadata_lines, plain, size_lines
 from .host.folders import (
     embedding_files,
@@ -138,14 +141,20 @@ class LoadEmbedding(io.ComfyNode):
     def execute(cls, file: str, placeholder: str = "", word: str | None = None) -> io.NodeOutput:
         content = read_embedding_file(embedding_path(file))
         stored = _chosen(content, (word or "").strip())
-        embedding = stored.embedding
-        if placeholder.strip():
-            embedding = TokenEmbedding(embedding.vectors, placeholder.strip(), embedding.metadata)
+        called, placeholder = stored.embedding.placeholder, placeholder.strip()
+        if placeholder:
+            check_placeholder(placeholder)
+        embedding = replace(
+            stored.embedding, placeholder=placeholder or usable_placeholder(called) or DEFAULT_PLACEHOLDER
+        )
+        doubts = [*content.warnings, *vector_warnings(embedding)]
+        if not placeholder and embedding.placeholder != called:
+            doubts.append(f"The word is called {shown([called])}, which prompts cannot contain; write another here.")
         lines = [
             f"{plain(file)} ({content.format}): write {plain(embedding.placeholder)} in the prompt.",
             *size_lines(embedding, stored.precisions),
             *metadata_lines(embedding),
-            *(f"Warning: {warning}" for warning in [*content.warnings, *vector_warnings(embedding)]),
+            *(f"Warning: {warning}" for warning in doubts),
             *(f"Warning: {other} has the same name and is never read." for other in other_files_of(file)),
         ]
         return io.NodeOutput(embedding, "\n".join(lines))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from .backend import Backend
 from .config import TrainConfig
 from .inspection import FAR_TOO_LONG
@@ -13,11 +15,7 @@ def setting_warnings(backend: Backend, config: TrainConfig, num_pictures: int) -
     warnings = []
     if num_pictures == 1:
         warnings.append("There is only one picture, so its background and pose become part of the word; use 3 to 5.")
-    if _is_word(backend, config.placeholder):
-        warnings.append(
-            f"{config.placeholder} is a word that the model knows; in prompts it will mean the learned thing only. "
-            "Something like S* avoids mix-ups."
-        )
+    warnings += placeholder_warnings(config.placeholder, lambda word: _num_tokens(backend, word))
     tokens = _num_tokens(backend, config.initial_words) if config.initial_words.strip() else 0
     if tokens > config.num_vectors:
         warnings.append(
@@ -25,6 +23,22 @@ def setting_warnings(backend: Backend, config: TrainConfig, num_pictures: int) -
             f"Set num_vectors to {tokens}, or choose a word of one token."
         )
     return warnings
+
+
+def placeholder_warnings(placeholder: str, num_tokens: Callable[[str], int]) -> list[str]:
+    """A sentence for a placeholder that is one token, which the text encoder has learned a meaning for.
+
+    num_tokens: of a word; ValueError for one that the vocabulary does not hold.
+    """
+    try:
+        if not placeholder.isalpha() or num_tokens(placeholder) != 1:
+            return []
+    except ValueError:
+        return []
+    return [
+        f"{placeholder} is a word that the model knows; in prompts it will mean the learned thing only. Something like "
+        "S* avoids mix-ups."
+    ]
 
 
 def result_warnings(backend: Backend, config: TrainConfig, record: TrainRecord) -> list[str]:
@@ -53,14 +67,6 @@ def result_warnings(backend: Backend, config: TrainConfig, record: TrainRecord) 
                 "learning_rate, or take fewer steps."
             )
     return warnings
-
-
-def _is_word(backend: Backend, text: str) -> bool:
-    """Whether `text` is one token that the text encoder has learned a meaning for."""
-    try:
-        return text.isalpha() and _num_tokens(backend, text) == 1
-    except ValueError:
-        return False
 
 
 def _num_tokens(backend: Backend, words: str) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from ...ti_engine import TokenEmbedding
+from ...ti_engine.advice import placeholder_warnings
 from ...ti_engine.families import FAMILIES, family_of, said
 from ...ti_engine.files import EmbeddingFile, read_embedding_file
 from ...ti_engine.files.encoders import may_be_guessed
@@ -16,6 +17,7 @@ from .encoders import encoder_keys, text_encoders
 from .folders import embedding_path
 from .named_files import file_placeholder, name_files
 from .prompt import contains, positions, tokenize
+from .vocabulary import Vocabulary
 
 
 def encode_prompt(clip: Any, text: str, embeddings: Sequence[TokenEmbedding]) -> tuple[Any, str]:
@@ -50,6 +52,9 @@ def encode_prompt(clip: Any, text: str, embeddings: Sequence[TokenEmbedding]) ->
             )
     lines = [_applied(p, vectors, tokens) for p, vectors in words.items()]
     lines += [line for e in (*embeddings, *named) for line in _not_as_it_says(e, words[e.placeholder])]
+    for embedding in embeddings:
+        told = placeholder_warnings(embedding.placeholder, lambda word: _num_tokens(clip, word))
+        warnings += [f"Warning: {warning}" for warning in told]
     report = "\n".join([*lines, *warnings]) or "No embedding connected: as CLIP Text Encode."
     conditioning = clip.encode_from_tokens_scheduled(tokens)
     if any(bool(cond.isnan().any()) for cond, _ in conditioning):
@@ -135,6 +140,10 @@ def _of_family(widths: Mapping[str, int]) -> str:
 def _is_token(clip: Any, tag: str) -> bool:
     """Whether `tag`, such as <start_of_turn>, is a token of its own in one of the model's vocabularies."""
     return any(tag in encoder.tokenizer.inv_vocab.values() for encoder in text_encoders(clip).values())
+
+
+def _num_tokens(clip: Any, word: str) -> int:
+    return max(len(Vocabulary(encoder).token_ids(word)) for encoder in text_encoders(clip).values())
 
 
 def _not_as_it_says(embedding: TokenEmbedding, used: Mapping[str, Tensor]) -> list[str]:

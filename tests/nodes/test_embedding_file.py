@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import importlib
 import os
+from dataclasses import replace
 
 import pytest
 import torch
@@ -50,6 +51,29 @@ def test_a_saved_word_comes_back_bit_for_bit(nodes, fake_host, word):
     loaded = nodes.LoadEmbedding.execute("pets/cat.safetensors").args[0]
     assert torch.equal(loaded.vectors["clip_l"], word.vectors["clip_l"]) and loaded.placeholder == "S*"
     assert nodes.LoadEmbedding.execute("pets/cat.safetensors", "T*").args[0].placeholder == "T*"
+
+
+@pytest.mark.parametrize("placeholder", ["a,b", "embedding:x", "{a|b}", "(cat", "cat:1.2", "x\ny", "<x>", "x" * 65])
+def test_a_placeholder_is_what_training_takes(nodes, fake_host, word, placeholder):
+    config = importlib.import_module("ti_plugin.ti_engine").TrainConfig
+    nodes.SaveEmbedding.execute(word, "cat")
+    with pytest.raises(ValueError, match=r"^placeholder ") as refused:
+        nodes.LoadEmbedding.execute("cat.safetensors", placeholder)
+    with pytest.raises(ValueError, match=r"^placeholder ") as as_in_training:
+        config(placeholder=placeholder)
+    assert str(refused.value) == str(as_in_training.value)
+
+
+@pytest.mark.parametrize(
+    ("called", "placeholder"), [("<cat>", "<cat>"), ("x\ny\x1b[31m", "x-y-31m"), ("a, b", "a-b"), ("(", "S*")]
+)
+def test_a_file_whose_word_no_prompt_can_contain_gets_another(nodes, fake_host, word, called, placeholder):
+    files = importlib.import_module("ti_plugin.ti_engine.files")
+    files.save_embedding(replace(word, placeholder=called), fake_host.embeddings / "cat.safetensors")
+    embedding, report = nodes.LoadEmbedding.execute("cat.safetensors").args
+    assert embedding.placeholder == placeholder and f"write {placeholder} in the prompt" in report
+    assert ("Warning: The word is called" in report) == (called != placeholder)
+    assert "\x1b" not in report and nodes.LoadEmbedding.execute("cat.safetensors", "T*").args[0].placeholder == "T*"
 
 
 def test_nothing_is_overwritten(nodes, fake_host, word):

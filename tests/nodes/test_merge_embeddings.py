@@ -74,6 +74,8 @@ def test_concat_and_slerp(merge, words):
         (1, dict(add="cat"), "connect its CLIP"),
         (2, dict(rescale=True), "connect its CLIP"),
         (2, dict(placeholder=" "), "placeholder is empty"),
+        (2, dict(placeholder="a,b"), "placeholder 'a,b' contains ,"),
+        (2, dict(placeholder="x" * 65), "65 characters"),
     ],
 )
 def test_bad_input_is_one_sentence(merge, words, count, settings, sentence):
