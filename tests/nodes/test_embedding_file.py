@@ -53,6 +53,16 @@ def test_a_saved_word_comes_back_bit_for_bit(nodes, fake_host, word):
     assert nodes.LoadEmbedding.execute("pets/cat.safetensors", "T*").args[0].placeholder == "T*"
 
 
+@pytest.mark.parametrize(
+    "vectors", [{"clip_l": 128}, {"clip_l": 768}, {"clip_h": 1024}, {"clip_g": 1280, "t5xxl": 4096}]
+)
+def test_a_saved_word_comes_back_without_doubts(nodes, fake_host, word, vectors):
+    vectors = {key: torch.randn(1, width) for key, width in vectors.items()}
+    nodes.SaveEmbedding.execute(replace(word, vectors=vectors), "cat")
+    loaded, report = nodes.LoadEmbedding.execute("cat.safetensors").args
+    assert list(loaded.vectors) == list(vectors) and "Warning" not in report
+
+
 @pytest.mark.parametrize("placeholder", ["a,b", "embedding:x", "{a|b}", "(cat", "cat:1.2", "x\ny", "<x>", "x" * 65])
 def test_a_placeholder_is_what_training_takes(nodes, fake_host, word, placeholder):
     config = importlib.import_module("ti_plugin.ti_engine").TrainConfig
