@@ -32,16 +32,44 @@ def word(nodes):
         ("a, b: (c)", "a-b-c"),
         ("Ünï_1", "Ünï_1"),
         ("v1.5 cat", "v1-5-cat"),
+        ("a:b", "a-b"),
+        ("pets//cat", "pets/cat"),
+        ("e\u0301te\u0301", "\u00e9t\u00e9"),
+        ("\u092c\u093f\u0932\u094d\u0932\u0940", "\u092c\u093f\u0932\u094d\u0932\u0940"),  # vowel signs, a virama
+        ("console", "console"),
     ],
 )
 def test_names_become_what_a_prompt_can_contain(folders, name, slug):
     assert folders.slug(name) == slug
 
 
-@pytest.mark.parametrize("name", ["../cat", "a/../../b", "/etc/cat", "~/cat", "C:/cat", "", "   ", "***", "a//b", "a/"])
+@pytest.mark.parametrize("name", ["../cat", "a/../../b", "/etc/cat", "~/cat", "C:/cat", "", "   ", "***", "a/***/b"])
 def test_names_that_lead_elsewhere_or_nowhere_are_refused(folders, name):
     with pytest.raises(ValueError, match="such as my-word"):
         folders.slug(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("CON", "holds CON, which Windows keeps for a device"),
+        ("nul.safetensors", "holds nul, which Windows"),
+        ("aux/x", "holds aux, which Windows"),
+        ("pets/Lpt1", "holds Lpt1, which Windows"),
+        ("pets/", "'pets/' ends with a folder; write the file's name behind it"),
+        ("C:\\cat", "leads out"),
+        ("../" + "x" * 300, "^.{,200}$"),
+    ],
+)
+def test_a_name_that_cannot_be_is_one_short_sentence(folders, name, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        folders.slug(name)
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "猫" * 100])
+def test_a_name_that_the_disk_does_not_take_is_not_repeated_in_full(nodes, fake_host, word, name):
+    with pytest.raises(ValueError, match=r"^.{,80}\.\.\. could not be written, because the name is too long\. Cure"):
+        nodes.SaveEmbedding.execute(word, name)
 
 
 def test_a_saved_word_comes_back_bit_for_bit(nodes, fake_host, word):
