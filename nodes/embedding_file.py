@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from comfy_api.latest import io
 
@@ -30,6 +33,8 @@ from .schema import CATEGORY, TIEmbedding, supported
 
 _ENDING = ".safetensors"
 _NUM_LISTED = 20  # words of a file in a sentence
+_written: dict[str, Path] = {}  # name as given -> the file that was last written for it
+_num_lost: Counter[str] = Counter()  # name as given -> how many of its files were found to be gone
 
 
 class SaveEmbedding(io.ComfyNode):
@@ -62,6 +67,17 @@ class SaveEmbedding(io.ComfyNode):
         )
 
     @classmethod
+    def fingerprint_inputs(cls, name: str | None = None, **_: Any) -> int:
+        """Another number once the file that was written for `name` has gone, so that it is written again.
+
+        It only ever rises: a number that fell back when the file is there again would make the host save it twice.
+        """
+        if name is not None and name in _written and not os.path.lexists(_written[name]):
+            del _written[name]
+            _num_lost[name] += 1
+        return 0 if name is None else _num_lost[name]  # None: it comes from another node
+
+    @classmethod
     def execute(cls, embedding: TokenEmbedding, name: str) -> io.NodeOutput:
         wanted = slug(name)
         short, left_out = shortened(embedding)
@@ -72,6 +88,7 @@ class SaveEmbedding(io.ComfyNode):
                 f"{error} Cure that or choose another name, and run again: the embedding is still in memory, nothing "
                 "is trained twice."
             ) from error
+        _written[name] = path
         written = embedding_name(path)
         lines = [f"Saved as embedding:{written} in {path}"]
         if written != wanted:

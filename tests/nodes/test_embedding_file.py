@@ -122,6 +122,24 @@ def test_nothing_is_overwritten(nodes, fake_host, word):
     assert "existed already" in nodes.SaveEmbedding.execute(word, "cat").args[2]
 
 
+def test_a_file_that_has_gone_is_saved_again_and_once(nodes, fake_host, word):
+    """As the host does it: a node runs where its fingerprint is not that of the run before."""
+    seen = [None]
+
+    def press_run():
+        seen.append(nodes.SaveEmbedding.fingerprint_inputs(name="cat"))
+        if seen[-1] != seen[-2]:
+            nodes.SaveEmbedding.execute(word, "cat")
+        return sorted(file.name for file in fake_host.embeddings.iterdir())
+
+    assert press_run() == press_run() == ["cat.safetensors"]
+    for _ in range(2):
+        (fake_host.embeddings / "cat.safetensors").unlink()
+        assert press_run() == press_run() == ["cat.safetensors"]
+    assert seen == [None, 0, 0, 1, 1, 2, 2]
+    assert nodes.SaveEmbedding.fingerprint_inputs(name="dog") == 0
+
+
 def test_a_link_to_nowhere_has_its_name(nodes, fake_host, word):
     (fake_host.embeddings / "cat.safetensors").symlink_to(fake_host.embeddings / "gone" / "dog.safetensors")
     assert nodes.SaveEmbedding.execute(word, "cat").args[1] == "embedding:cat-2"
