@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _NUM_NEAREST = 5
 FAR_TOO_LONG = 20  # times a word's norm; words that work end at 2 to 8
+_LARGEST_NUMBER = 65504  # of float16, in which most text encoders compute; those of words stay far below
 _TOO_SHORT = 1 / 3  # of a word's norm; the vocabularies' own stay above it
 
 
@@ -50,14 +51,24 @@ def describe(file: EmbeddingFile, vocabulary: Vocabulary | None = None) -> dict[
 
 
 def vector_warnings(embedding: TokenEmbedding, vocabulary: Vocabulary | None = None) -> list[str]:
-    """A sentence for vectors that stand in the word twice, and with a vocabulary for norms far from its words'."""
+    """A sentence for vectors that stand in the word twice and for absurd ones; with a vocabulary for far norms."""
     warnings = []
     for key, rows in embedding.vectors.items():
         for same in _repeated(rows):
             warnings.append(f"Vectors {joined([str(number) for number in same])} of {key} are the same.")
-        if vocabulary is not None and key in vocabulary.encoders:
+        if is_beyond_encoders(rows):
+            warnings.append(
+                f"The vectors of {key} hold numbers up to {float(rows.abs().max()):.3g}. Text encoders in float16 "
+                f"take numbers up to {_LARGEST_NUMBER}, and a word's are far smaller: no picture comes of these."
+            )
+        elif vocabulary is not None and key in vocabulary.encoders:
             warnings += _far_norms(key, rows.double().norm(dim=1), vocabulary.encoders[key].norm)
     return warnings
+
+
+def is_beyond_encoders(rows: Tensor) -> bool:
+    """Whether `rows` hold NaN, infinity, or numbers so large that text encoders make such of them."""
+    return not bool((rows.abs() <= _LARGEST_NUMBER).all())
 
 
 def _described(key: str, rows: Tensor, precision: str, vocabulary: Vocabulary | None) -> dict[str, Any]:

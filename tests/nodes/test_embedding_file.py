@@ -114,6 +114,15 @@ def test_a_file_whose_word_no_prompt_can_contain_gets_another(nodes, fake_host, 
     assert "\x1b" not in report and nodes.LoadEmbedding.execute("cat.safetensors", "T*").args[0].placeholder == "T*"
 
 
+def test_absurd_vectors_are_told(nodes, fake_host, word):
+    vectors = {"clip_l": torch.full((1, 768), 1e30)}
+    nodes.SaveEmbedding.execute(replace(word, vectors=vectors), "cat")
+    embedding, report = nodes.LoadEmbedding.execute("cat.safetensors").args
+    assert "Warning: The vectors of clip_l hold numbers up to 1e+30. " in report
+    report, picture = nodes.InspectEmbedding.execute(embedding).args
+    assert "  1: 2.771e+31" in report and "up to 1e+30. " in report and bool(picture.isfinite().all())
+
+
 def test_nothing_is_overwritten(nodes, fake_host, word):
     (fake_host.embeddings / "cat.pt").write_bytes(b"somebody else's")
     names = [nodes.SaveEmbedding.execute(word, "cat").args[1] for _ in range(2)]
