@@ -15,9 +15,9 @@ import folder_paths
 from ...ti_engine.files.pair import partner_path
 
 _FOLDER_NAME = "embeddings"
-_EXTENSIONS = (".safetensors", ".pt", ".bin")  # that the host tries, in this order
+CORE_EXTENSIONS = (".safetensors", ".pt", ".bin")  # that the host tries, in this order
 PICTURES = (".png", ".webp")
-READ_EXTENSIONS = (*_EXTENSIONS, ".pti", *PICTURES)
+READ_EXTENSIONS = (*CORE_EXTENSIONS, ".pti", *PICTURES)
 _CARRIER_MARK = b"sd-ti-embedding"  # A1111's, in a chunk before the pixels
 _CARRIER_HEAD = 4096  # bytes of a picture in which the mark would be
 _RESERVED = re.compile("con|prn|aux|nul|(com|lpt)[0-9]", re.IGNORECASE)  # on Windows, whatever the ending
@@ -169,7 +169,7 @@ def free_path(name: str) -> Path:
     if not _stays_inside(path.parent):
         raise ValueError(f"name {name!r} leads out of the embeddings folders by a link; save into another sub-folder.")
     number = 2
-    while any(os.path.lexists(path.with_suffix(extension)) for extension in _EXTENSIONS):  # also a link to nowhere
+    while any(os.path.lexists(path.with_suffix(extension)) for extension in CORE_EXTENSIONS):  # also a link to nowhere
         path = folder / f"{name}-{number}.safetensors"
         number += 1
     return path
@@ -179,7 +179,7 @@ def same_stem(path: Path) -> list[str]:
     """Other embedding files with the stem of `path`: the host picks one of them at random for the bare stem."""
     found = []
     for folder in embedding_folders():
-        for extension in _EXTENSIONS:
+        for extension in CORE_EXTENSIONS:
             found += [str(p) for p in Path(folder).rglob(path.stem + extension) if p.resolve() != path.resolve()]
     return sorted(set(found))
 
