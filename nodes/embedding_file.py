@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from comfy_api.latest import io
 
-from ..ti_engine import TokenEmbedding
+from ..ti_engine import DEFAULT_PLACEHOLDER, TokenEmbedding
 from ..ti_engine.families import joined
 from ..ti_engine.files import EmbeddingFile, StoredWord, read_embedding_file, save_embedding
+from ..ti_engine.files.contents import shown
 from ..ti_engine.files.metadata import shortened
 from ..ti_engine.inspection import vector_warnings
+from ..ti_engine.placeholder import check_placeholder, usable_placeholder
 from .embedding_report import metadata_lines, plain, size_lines
 from .host.folders import (
     embedding_files,
@@ -27,6 +33,8 @@ from .schema import CATEGORY, TIEmbedding, supported
 
 _ENDING = ".safetensors"
 _NUM_LISTED = 20  # words of a file in a sentence
+_written: dict[str, Path] = {}  # name as given -> the file that was last written for it
+_num_lost: Counter[str] = Counter()  # name as given -> how many of its files were found to be gone
 
 
 class SaveEmbedding(io.ComfyNode):
@@ -59,6 +67,17 @@ class SaveEmbedding(io.ComfyNode):
         )
 
     @classmethod
+    def fingerprint_inputs(cls, name: str | None = None, **_: Any) -> int:
+        """Another number once the file that was written for `name` has gone, so that it is written again.
+
+        It only ever rises: a number that fell back when the file is there again would make the host save it twice.
+        """
+        if name is not None and name in _written and not os.path.lexists(_written[name]):
+            del _written[name]
+            _num_lost[name] += 1
+        return 0 if name is None else _num_lost[name]  # None: it comes from another node
+
+    @classmethod
     def execute(cls, embedding: TokenEmbedding, name: str) -> io.NodeOutput:
         wanted = slug(name)
         short, left_out = shortened(embedding)
@@ -69,6 +88,7 @@ class SaveEmbedding(io.ComfyNode):
                 f"{error} Cure that or choose another name, and run again: the embedding is still in memory, nothing "
                 "is trained twice."
             ) from error
+        _written[name] = path
         written = embedding_name(path)
         lines = [f"Saved as embedding:{written} in {path}"]
         if written != wanted:
@@ -138,14 +158,20 @@ class LoadEmbedding(io.ComfyNode):
     def execute(cls, file: str, placeholder: str = "", word: str | None = None) -> io.NodeOutput:
         content = read_embedding_file(embedding_path(file))
         stored = _chosen(content, (word or "").strip())
-        embedding = stored.embedding
-        if placeholder.strip():
-            embedding = TokenEmbedding(embedding.vectors, placeholder.strip(), embedding.metadata)
+        called, placeholder = stored.embedding.placeholder, placeholder.strip()
+        if placeholder:
+            check_placeholder(placeholder)
+        embedding = replace(
+            stored.embedding, placeholder=placeholder or usable_placeholder(called) or DEFAULT_PLACEHOLDER
+        )
+        doubts = [*content.warnings, *vector_warnings(embedding)]
+        if not placeholder and embedding.placeholder != called:
+            doubts.append(f"The word is called {shown([called])}, which prompts cannot contain; write another here.")
         lines = [
             f"{plain(file)} ({content.format}): write {plain(embedding.placeholder)} in the prompt.",
             *size_lines(embedding, stored.precisions),
             *metadata_lines(embedding),
-            *(f"Warning: {warning}" for warning in [*content.warnings, *vector_warnings(embedding)]),
+            *(f"Warning: {warning}" for warning in doubts),
             *(f"Warning: {other} has the same name and is never read." for other in other_files_of(file)),
         ]
         return io.NodeOutput(embedding, "\n".join(lines))

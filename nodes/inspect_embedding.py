@@ -79,5 +79,5 @@ def _row_lines(embedding: TokenEmbedding, key: str, vocabulary: ClipVocabulary |
         if compared:
             words = compared.nearest_words(key, row, _NEAREST)
             nearest = f"; nearest words {', '.join(f'{word} {cosine:.2f}' for word, cosine in words)}"
-        lines.append(f"  {number}: {float(row.norm()):.4g}{nearest}")
+        lines.append(f"  {number}: {float(row.double().norm()):.4g}{nearest}")
     return lines

@@ -12,6 +12,8 @@ from comfy_api.latest import io
 from ..ti_engine import DEFAULT_PLACEHOLDER, TokenEmbedding, arithmetic
 from ..ti_engine.families import said
 from ..ti_engine.files.metadata import description_metadata, merged_names
+from ..ti_engine.inspection import vector_warnings
+from ..ti_engine.placeholder import check_placeholder
 from .embedding_report import size_lines
 from .host.vocabulary import ClipVocabulary
 from .host.words import vectors_for
@@ -120,8 +122,8 @@ class MergeEmbeddings(io.ComfyNode):
     ) -> io.NodeOutput:
         given = [e for e in (embedding, embedding_2, embedding_3, embedding_4) if e is not None]
         added, subtracted = add_words.replace(",", " ").split(), subtract_words.replace(",", " ").split()
-        if not placeholder.strip():
-            raise ValueError("placeholder is empty, so no prompt could call the new word; write one such as S*.")
+        placeholder = placeholder.strip()
+        check_placeholder(placeholder)
         if method != SUM and (added or subtracted):
             raise ValueError(f"add_words and subtract_words belong to a weighted sum, not to {method}; empty them.")
         if len(given) == 1 and not (added or subtracted or rescale or num_vectors or weights.strip()):
@@ -139,11 +141,12 @@ class MergeEmbeddings(io.ComfyNode):
         merged = _merged(terms, method)
         if rescale and vocabulary is not None:
             merged = arithmetic.rescale(merged, {key: info.norm for key, info in vocabulary.encoders.items()})
-        merged = replace(merged, placeholder=placeholder.strip())
+        merged = replace(merged, placeholder=placeholder)
         made_of = merged.metadata["modelspec.merged_from"]
         cut = f", the first {num_vectors} vectors of each" if num_vectors else ""
         scaled = ", and every vector has the mean length of the model's own" if rescale else ""
         lines = [f"{merged.placeholder}: {method} of {made_of}{cut}{scaled}.", *size_lines(merged)]
+        lines += [f"Warning: {warning}" for warning in vector_warnings(merged, vocabulary)]
         return io.NodeOutput(merged, "\n".join(lines))
 
 

@@ -25,7 +25,7 @@ def norm_plot(embedding: TokenEmbedding, usual: Mapping[str, float]) -> Tensor:
     image = Image.new("RGB", (_WIDTH, _PANEL * len(embedding.vectors)), "white")
     draw = ImageDraw.Draw(image)
     for place, (key, rows) in enumerate(embedding.vectors.items()):
-        _draw_panel(draw, place * _PANEL, key, rows.float().norm(dim=1).tolist(), usual.get(key))
+        _draw_panel(draw, place * _PANEL, key, rows.double().norm(dim=1).tolist(), usual.get(key))
     data = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
     return data.reshape(1, image.height, _WIDTH, 3).float() / 255
 

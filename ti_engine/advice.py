@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from .backend import Backend
 from .config import TrainConfig
+from .inspection import FAR_TOO_LONG
 from .train import TrainRecord
-
-_FAR_TOO_LONG = 20  # times a word's length; words that work end at 2 to 8
 
 
 def setting_warnings(backend: Backend, config: TrainConfig, num_pictures: int) -> list[str]:
@@ -14,11 +15,7 @@ def setting_warnings(backend: Backend, config: TrainConfig, num_pictures: int) -
     warnings = []
     if num_pictures == 1:
         warnings.append("There is only one picture, so its background and pose become part of the word; use 3 to 5.")
-    if _is_word(backend, config.placeholder):
-        warnings.append(
-            f"{config.placeholder} is a word that the model knows; in prompts it will mean the learned thing only. "
-            "Something like S* avoids mix-ups."
-        )
+    warnings += placeholder_warnings(config.placeholder, lambda word: _num_tokens(backend, word))
     tokens = _num_tokens(backend, config.initial_words) if config.initial_words.strip() else 0
     if tokens > config.num_vectors:
         fit = min(info.max_vectors for info in backend.encoders.values())
@@ -28,6 +25,22 @@ def setting_warnings(backend: Backend, config: TrainConfig, num_pictures: int) -
             f"{cure} a word of one token."
         )
     return warnings
+
+
+def placeholder_warnings(placeholder: str, num_tokens: Callable[[str], int]) -> list[str]:
+    """A sentence for a placeholder that is one token, which the text encoder has learned a meaning for.
+
+    num_tokens: of a word; ValueError for one that the vocabulary does not hold.
+    """
+    try:
+        if not placeholder.isalpha() or num_tokens(placeholder) != 1:
+            return []
+    except ValueError:
+        return []
+    return [
+        f"{placeholder} is a word that the model knows; in prompts it will mean the learned thing only. Something like "
+        "S* avoids mix-ups."
+    ]
 
 
 def result_warnings(backend: Backend, config: TrainConfig, record: TrainRecord) -> list[str]:
@@ -50,20 +63,12 @@ def result_warnings(backend: Backend, config: TrainConfig, record: TrainRecord) 
         )
     for key, rows in record.embedding().vectors.items():
         times = float(rows.norm(dim=1).max()) / backend.encoders[key].norm
-        if times > _FAR_TOO_LONG:
+        if times > FAR_TOO_LONG:
             warnings.append(
                 f"A vector of {key} became {times:.0f} times as long as a word and will dominate every prompt. Lower "
                 "learning_rate, or take fewer steps."
             )
     return warnings
-
-
-def _is_word(backend: Backend, text: str) -> bool:
-    """Whether `text` is one token that the text encoder has learned a meaning for."""
-    try:
-        return text.isalpha() and _num_tokens(backend, text) == 1
-    except ValueError:
-        return False
 
 
 def _num_tokens(backend: Backend, words: str) -> int:

@@ -24,7 +24,7 @@ def weighted_sum(words: Sequence[TokenEmbedding], weights: Sequence[float]) -> T
     """weights[0] words[0] + weights[1] words[1] + ..., vector by vector; `king - man + woman` has the weights 1, -1, 1.
 
     A mixture has weights that add up to 1; nothing is normalised here.
-    Raises ValueError for other encoders, numbers of vectors or of weights, and where the words cancel out.
+    Raises ValueError for other encoders, numbers of vectors or of weights, and for a sum of zero or infinite length.
     """
     _check_alike(words, same_count=True)
     if len(weights) != len(words) or not all(math.isfinite(weight) for weight in weights):
@@ -34,6 +34,8 @@ def weighted_sum(words: Sequence[TokenEmbedding], weights: Sequence[float]) -> T
         rows = sum((weight * rows for weight, rows in zip(weights, parts, strict=True)), torch.zeros_like(parts[0]))
         if not bool(rows.any(dim=1).all()):
             raise ValueError("The words cancel out: a vector is zero and would act as no word; choose other weights.")
+        if not bool(rows.float().isfinite().all()):
+            raise ValueError("The weights make the vectors longer than any number says; choose smaller ones.")
         return rows
 
     return _made_of(words, total)

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, TypeVar
 
 from .embedding import DEFAULT_PLACEHOLDER
+from .placeholder import check_placeholder
 
 # Root mean square of a coordinate of SD1's CLIP vocabulary. Learning rates are told for vectors of this scale.
 REFERENCE_VOCABULARY_RMS = 0.014
@@ -136,7 +137,7 @@ class TrainConfig:
             )
         if self.templates and self.what != "custom":
             raise ValueError(f"templates are used with what = custom only; what is {self.what}, change one of them.")
-        _check_placeholder(self.placeholder)
+        check_placeholder(self.placeholder)
 
     def _check(self, name: str, default: Any, limits: Mapping[str, Any]) -> None:
         value = getattr(self, name)
@@ -150,8 +151,8 @@ class TrainConfig:
         if low is None:
             return
         kinds = (int, float) if isinstance(default, float) else int
-        number = isinstance(value, kinds) and not isinstance(value, bool)
-        if not number or not math.isfinite(value) or not low <= value <= high or (limits["open_low"] and value == low):
+        number = isinstance(value, kinds) and not isinstance(value, bool) and math.isfinite(value)
+        if not number or not low <= value <= high or (limits["open_low"] and value == low):
             kind = "" if number else "a number " if isinstance(default, float) else "a whole number "
             if limits["open_low"]:
                 allowed = f"above {low} and at most {high}"
@@ -201,15 +202,3 @@ PRESETS: dict[str, dict[str, Any]] = {
         evaluate_every=100,
     ),
 }
-
-
-def _check_placeholder(placeholder: str) -> None:
-    if not placeholder.strip():
-        raise ValueError("placeholder is empty; give the word a name such as S*.")
-    bad = sorted(c for c in set(placeholder) if c in ',:()[]{}<>\\"|' or not c.isprintable())
-    if bad or placeholder != placeholder.strip():
-        shown = " ".join(map(repr, bad)) if bad else "a space at its ends"
-        raise ValueError(
-            f"placeholder {placeholder!r} must not contain {shown} because prompts use that for other things; "
-            "use letters, digits, - _ and * only, such as S*."
-        )

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from .files import EmbeddingFile
 
 _NUM_NEAREST = 5
-_FAR = 3  # times a word's norm; the vocabularies' own norms stay within it
+FAR_TOO_LONG = 20  # times a word's norm; words that work end at 2 to 8
+_LARGEST_NUMBER = 65504  # of float16, in which most text encoders compute; those of words stay far below
+_TOO_SHORT = 1 / 3  # of a word's norm; the vocabularies' own stay above it
 
 
 class Vocabulary(Protocol):
@@ -49,14 +51,24 @@ def describe(file: EmbeddingFile, vocabulary: Vocabulary | None = None) -> dict[
 
 
 def vector_warnings(embedding: TokenEmbedding, vocabulary: Vocabulary | None = None) -> list[str]:
-    """A sentence for vectors that stand in the word twice, and with a vocabulary for norms far from its words'."""
+    """A sentence for vectors that stand in the word twice and for absurd ones; with a vocabulary for far norms."""
     warnings = []
     for key, rows in embedding.vectors.items():
         for same in _repeated(rows):
             warnings.append(f"Vectors {joined([str(number) for number in same])} of {key} are the same.")
-        if vocabulary is not None and key in vocabulary.encoders:
+        if is_beyond_encoders(rows):
+            warnings.append(
+                f"The vectors of {key} hold numbers up to {float(rows.abs().max()):.3g}. Text encoders in float16 "
+                f"take numbers up to {_LARGEST_NUMBER}, and a word's are far smaller: no picture comes of these."
+            )
+        elif vocabulary is not None and key in vocabulary.encoders:
             warnings += _far_norms(key, rows.double().norm(dim=1), vocabulary.encoders[key].norm)
     return warnings
+
+
+def is_beyond_encoders(rows: Tensor) -> bool:
+    """Whether `rows` hold NaN, infinity, or numbers so large that text encoders make such of them."""
+    return not bool((rows.abs() <= _LARGEST_NUMBER).all())
 
 
 def _described(key: str, rows: Tensor, precision: str, vocabulary: Vocabulary | None) -> dict[str, Any]:
@@ -85,12 +97,12 @@ def _far_norms(key: str, norms: Tensor, usual: float) -> list[str]:
     """A sentence for the longest vector if it is far longer than a word, and one for the shortest."""
     longest, shortest = int(norms.argmax()), int(norms.argmin())
     told = []
-    if (times := float(norms[longest]) / usual) > _FAR:
+    if (times := float(norms[longest]) / usual) > FAR_TOO_LONG:
         told.append(
             f"Vector {longest + 1} of {key}: norm {norms[longest]:.3g} is {times:.0f}x a word's: it will dominate the "
             "prompt."
         )
-    if (times := float(norms[shortest]) / usual) < 1 / _FAR:
+    if (times := float(norms[shortest]) / usual) < _TOO_SHORT:
         told.append(
             f"Vector {shortest + 1} of {key}: norm {norms[shortest]:.3g} is {times:.2g}x a word's: it will hardly be "
             "noticed."

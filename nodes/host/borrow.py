@@ -1,4 +1,4 @@
-"""Borrow the host's weights for autograd and give them back: never copied, and changed in nothing once the loan is over.
+"""Borrow the host's weights for autograd and give them back: never copied, and unchanged once the loan is over.
 
 Nodes run in inference mode, and so did the loader: parameters and buffers are inference tensors, which autograd cannot
 save for backward. For the time of a loan each is replaced by a frozen parameter on the same storage.

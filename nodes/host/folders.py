@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 import re
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
@@ -14,11 +15,13 @@ import folder_paths
 from ...ti_engine.files.pair import partner_path
 
 _FOLDER_NAME = "embeddings"
-_EXTENSIONS = (".safetensors", ".pt", ".bin")  # that the host tries, in this order
+CORE_EXTENSIONS = (".safetensors", ".pt", ".bin")  # that the host tries, in this order
 PICTURES = (".png", ".webp")
-READ_EXTENSIONS = (*_EXTENSIONS, ".pti", *PICTURES)
+READ_EXTENSIONS = (*CORE_EXTENSIONS, ".pti", *PICTURES)
 _CARRIER_MARK = b"sd-ti-embedding"  # A1111's, in a chunk before the pixels
 _CARRIER_HEAD = 4096  # bytes of a picture in which the mark would be
+_RESERVED = re.compile("con|prn|aux|nul|(com|lpt)[0-9]", re.IGNORECASE)  # on Windows, whatever the ending
+_LONGEST_SAID = 60  # characters of a name
 _LARGEST_HASHED = 64 << 20  # bytes; words are small, and larger files are told apart by time and size
 
 
@@ -131,18 +134,29 @@ def without_ending(name: str) -> str:
 def slug(name: str) -> str:
     """`name` as a prompt can write it after `embedding:`: letters, digits, - and _, sub-folders with /.
 
-    Raises ValueError for names that lead out of the folder or have nothing left.
+    Raises ValueError for names that lead out of the folder, that have nothing left, or that Windows cannot write.
     """
-    parts = name.replace("\\", "/").split("/")
-    if ".." in parts or name.strip().startswith(("/", "~")) or re.match(r"^[A-Za-z]:", name.strip()):
+    told = repr(name if len(name) <= _LONGEST_SAID else f"{name[:_LONGEST_SAID]}...")
+    parts = unicodedata.normalize("NFC", name).strip().replace("\\", "/").split("/")
+    if ".." in parts or name.strip().startswith(("/", "~")) or re.match(r"[A-Za-z]:[/\\]", name.strip()):
         raise ValueError(
-            f"name {name!r} leads out of the embeddings folder; use a plain name such as my-word or pets/cat."
+            f"name {told} leads out of the embeddings folder; use a plain name such as my-word or pets/cat."
         )
+    if len(parts) > 1 and not parts[-1].strip():
+        raise ValueError(f"name {told} ends with a folder; write the file's name behind it, such as pets/cat.")
     parts[-1] = re.sub(r"\.safetensors$", "", parts[-1].strip(), flags=re.IGNORECASE)
-    slugs = [re.sub(r"[^\w-]+", "-", part.strip()).strip("-_") for part in parts]
-    if not all(slugs):
-        raise ValueError(f"name {name!r} has no letter or digit in it; use a name such as my-word or pets/cat.")
+    slugs = ["".join(c if _stays(c) else " " for c in part).split() for part in parts if part.strip()]
+    slugs = ["-".join(words).strip("-_") for words in slugs]
+    if not slugs or not all(slugs):
+        raise ValueError(f"name {told} has no letter or digit in it; use a name such as my-word or pets/cat.")
+    if device := next((part for part in slugs if _RESERVED.fullmatch(part)), None):
+        raise ValueError(f"name {told} holds {device}, which Windows keeps for a device; use another, such as my-word.")
     return "/".join(slugs)
+
+
+def _stays(character: str) -> bool:
+    """Letters, digits, - and _; and the marks on letters, without which many scripts cannot be read."""
+    return character in "-_" or character.isalnum() or unicodedata.category(character).startswith("M")
 
 
 def free_path(name: str) -> Path:
@@ -155,7 +169,7 @@ def free_path(name: str) -> Path:
     if not _stays_inside(path.parent):
         raise ValueError(f"name {name!r} leads out of the embeddings folders by a link; save into another sub-folder.")
     number = 2
-    while any(os.path.lexists(path.with_suffix(extension)) for extension in _EXTENSIONS):  # also a link to nowhere
+    while any(os.path.lexists(path.with_suffix(extension)) for extension in CORE_EXTENSIONS):  # also a link to nowhere
         path = folder / f"{name}-{number}.safetensors"
         number += 1
     return path
@@ -165,7 +179,7 @@ def same_stem(path: Path) -> list[str]:
     """Other embedding files with the stem of `path`: the host picks one of them at random for the bare stem."""
     found = []
     for folder in embedding_folders():
-        for extension in _EXTENSIONS:
+        for extension in CORE_EXTENSIONS:
             found += [str(p) for p in Path(folder).rglob(path.stem + extension) if p.resolve() != path.resolve()]
     return sorted(set(found))
 

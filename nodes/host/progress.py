@@ -20,7 +20,6 @@ from .folders import temporary_folder
 
 _EVENT = "textual_inversion.step"
 _SECONDS_BETWEEN = 0.1
-_PREVIEW_SIDE = 512  # px
 _MOST_POINTS = 1024
 
 
@@ -37,6 +36,7 @@ class RunProgress:
         self._told_evaluations: set[int] = set()
         self._last_time = 0.0
         self._run = uuid.uuid4().hex[:8]
+        self._has_picture = False
 
     def phase(self, text: str) -> None:
         """One line on the node. Raises the host's interrupt if the person has cancelled."""
@@ -64,24 +64,27 @@ class RunProgress:
         self.phase(f"done: the best of {len(record.losses)} steps is step {record.best_step}")
 
     def picture(self, picture: Tensor, step: int) -> None:
-        """Show a preview [3, H, W] in 0..1: as the node's big picture, and added to its gallery."""
-        image = _to_image(picture)
-        self._bar.update_absolute(step, self._steps, ("JPEG", image, _PREVIEW_SIDE))
+        """Add a preview [3, H, W] in 0..1 to the pictures that the node shows; the first replaces those of other runs.
+
+        Not also as the host's live preview: pages show that beside these, or instead of them even after the run.
+        """
+        self._bar.update_absolute(step, self._steps)
         server = _server()
         if server is None or self._node_id is None:
             return
         name = f"textual_inversion_{self._run}_{step:06d}.png"
         temporary_folder().mkdir(parents=True, exist_ok=True)
-        image.save(temporary_folder() / name, compress_level=1)
+        _to_image(picture).save(temporary_folder() / name, compress_level=1)
         # Pages add the pictures of an `executed` with `merge` to those that the node shows already.
         message = {
             "node": self._node_id,
             "display_node": self._node_id,
             "prompt_id": self._prompt_id,
-            "merge": True,
+            "merge": self._has_picture,
             "output": {"images": [{"filename": name, "subfolder": "", "type": "temp"}]},
         }
         server.send_sync("executed", message, server.client_id)
+        self._has_picture = True
 
     def _send_points(self, record: TrainRecord, done: bool) -> None:
         losses = record.losses

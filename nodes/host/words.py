@@ -9,13 +9,17 @@ from typing import Any
 from torch import Tensor
 
 from ...ti_engine import TokenEmbedding
+from ...ti_engine.advice import placeholder_warnings
 from ...ti_engine.families import FAMILIES, family_of, said
 from ...ti_engine.files import EmbeddingFile, read_embedding_file
 from ...ti_engine.files.encoders import may_be_guessed
+from .broken_prompt import why_broken
+from .core_words import core_word_lines, core_words
 from .encoders import encoder_keys, text_encoders
 from .folders import embedding_path
 from .named_files import file_placeholder, name_files
 from .prompt import contains, positions, tokenize
+from .vocabulary import Vocabulary
 
 
 def encode_prompt(clip: Any, text: str, embeddings: Sequence[TokenEmbedding]) -> tuple[Any, str]:
@@ -23,7 +27,7 @@ def encode_prompt(clip: Any, text: str, embeddings: Sequence[TokenEmbedding]) ->
 
     A word is every embedding's placeholder, and `<name>` of a file in the embeddings folders (see `name_files`).
     Raises ValueError for an embedding that is not used in the text or does not fit the CLIP, and for a file that is not
-    there or holds no word, and where the host makes NaN of weighed words.
+    there or holds no word, and where the host makes NaN of the prompt.
     """
     check_clip(clip)
     words = {e.placeholder: vectors_for(clip, e) for e in embeddings}
@@ -41,6 +45,7 @@ def encode_prompt(clip: Any, text: str, embeddings: Sequence[TokenEmbedding]) ->
     text, files = name_files(text, list(words), lambda tag: _is_token(clip, tag))
     named, warnings = _read_named(clip, files)
     words |= {e.placeholder: vectors_for(clip, e) for e in named}
+    core = core_words(clip, text, words)
     tokens = tokenize(clip, text, words)
     for placeholder, vectors in words.items():
         if not any(positions(tokens, vectors).values()):
@@ -50,13 +55,15 @@ def encode_prompt(clip: Any, text: str, embeddings: Sequence[TokenEmbedding]) ->
             )
     lines = [_applied(p, vectors, tokens) for p, vectors in words.items()]
     lines += [line for e in (*embeddings, *named) for line in _not_as_it_says(e, words[e.placeholder])]
+    lines += core_word_lines(clip, core)
+    for embedding in embeddings:
+        told = placeholder_warnings(embedding.placeholder, lambda word: _num_tokens(clip, word))
+        warnings += [f"Warning: {warning}" for warning in told]
     report = "\n".join([*lines, *warnings]) or "No embedding connected: as CLIP Text Encode."
     conditioning = clip.encode_from_tokens_scheduled(tokens)
-    if any(bool(cond.isnan().any()) for cond, _ in conditioning):
-        raise ValueError(
-            "The text encoder made NaN of this prompt. Language models of older ComfyUI versions cannot weigh words: "
-            "write the prompt without (word:1.2), or update ComfyUI."
-        )
+    if not all(bool(cond.isfinite().all()) for cond, _ in conditioning):
+        named_core = {f"embedding:{name}": vectors for name, vectors in core.items()}
+        raise ValueError(why_broken(clip, words | named_core, tokens))
     return conditioning, report
 
 
@@ -135,6 +142,10 @@ def _of_family(widths: Mapping[str, int]) -> str:
 def _is_token(clip: Any, tag: str) -> bool:
     """Whether `tag`, such as <start_of_turn>, is a token of its own in one of the model's vocabularies."""
     return any(tag in encoder.tokenizer.inv_vocab.values() for encoder in text_encoders(clip).values())
+
+
+def _num_tokens(clip: Any, word: str) -> int:
+    return max(len(Vocabulary(encoder).token_ids(word)) for encoder in text_encoders(clip).values())
 
 
 def _not_as_it_says(embedding: TokenEmbedding, used: Mapping[str, Tensor]) -> list[str]:

@@ -74,11 +74,20 @@ def test_run_moves_the_chart_and_shows_samples(page: Page, nodes_2: bool) -> Non
         "() => Object.fromEntries(app.graph.nodes.map((n) => [n.title, app.nodeOutputs[n.id]?.images?.length]))"
     )
     assert shown["Samples"] == 3 and shown["Loss"] == 1 and shown["Save Image"] == 4, shown
-    if nodes_2:
-        train = page.evaluate("() => String(app.graph.nodes.find((n) => n.type === 'TI_Train').id)")
-        page.wait_for_selector(f"[data-node-id='{train}'] img")
-    else:
-        page.wait_for_function("() => app.graph.nodes.find((n) => n.type === 'TI_Train').imgs?.length")
+    assert pictures_on(page, "TI_Train", nodes_2, of_width=3 * 128) == 1  # the contact sheet
+
+
+def pictures_on(page: Page, node_type: str, nodes_2: bool, of_width: int) -> int:
+    """How many pictures a node shows, once one of them has a width."""
+    page.wait_for_function(
+        """([type, nodes2, width]) => {
+            const node = app.graph.nodes.find((n) => n.type === type);
+            window.shown = nodes2 ? [...document.querySelectorAll(`[data-node-id='${node.id}'] img`)] : node.imgs ?? [];
+            return window.shown.some((picture) => picture.naturalWidth === width);
+        }""",
+        arg=[node_type, nodes_2, of_width],
+    )
+    return page.evaluate("() => window.shown.length")
 
 
 def test_cancel_is_said_on_the_chart_and_the_next_run_begins_anew(page: Page, nodes_2: bool) -> None:

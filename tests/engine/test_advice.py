@@ -2,7 +2,8 @@ import pytest
 import torch
 from toy import ToyBackend, toy_config
 
-from ti_engine import TrainRecord, result_warnings, setting_warnings
+from ti_engine import TokenEmbedding, TrainRecord, result_warnings, setting_warnings
+from ti_engine.inspection import vector_warnings
 
 
 @pytest.mark.parametrize("changes", [{}, {"initial_words": "ball"}, {"initial_words": "red ball", "num_vectors": 2}])
@@ -37,6 +38,14 @@ def record(times=2.0, evaluations=(1.0, 0.5), **more):
 
 def test_a_usual_result_needs_no_advice():
     assert result_warnings(ToyBackend(), toy_config(), record()) == []
+
+
+@pytest.mark.parametrize(("times", "is_told"), [(6, False), (19, False), (21, True)])
+def test_a_length_is_too_much_after_training_where_it_is_too_much_in_a_file(times, is_told):
+    told = result_warnings(ToyBackend(), toy_config(), record(times))
+    assert ["will dominate" in warning for warning in told] == [True] * is_told
+    told = vector_warnings(TokenEmbedding(record(times).trajectory[-1]), ToyBackend())
+    assert ["will dominate" in warning for warning in told] == [True] * is_told
 
 
 @pytest.mark.parametrize(

@@ -282,7 +282,7 @@ def test_ctrl_c_is_left_alone_in_other_programs_and_given_back_in_ours(name: str
             )
             for x in ("nan", "inf", "-1.0")
         ),
-        (["train", "a.png", *QUICK, "--gradient-clip", "inf"], "gradient_clip must be at least 0, got inf"),
+        (["train", "a.png", *QUICK, "--gradient-clip", "inf"], "gradient_clip must be a number at least 0, got inf"),
         (
             ["merge", "w.safetensors", "--weights", "nan", "--output", "m.safetensors"],
             "--weights must be finite numbers, got",

@@ -150,7 +150,7 @@ def test_with_a_model_the_nearest_words_are_told(tmp_path: Path) -> None:
 
 
 def test_usual_norms_and_different_vectors_are_not_warned_of() -> None:
-    usual = TokenEmbedding({"clip_l": torch.tensor([[1.0, 0, 0, 0], [0, 5.0, 0, 0]])})
+    usual = TokenEmbedding({"clip_l": torch.tensor([[1.0, 0, 0, 0], [0, 39.0, 0, 0]])})
     assert vector_warnings(usual, TwoWords()) == []
     thrice = TokenEmbedding({"clip_l": torch.ones(3, 4), "clip_g": torch.eye(2)})
     assert vector_warnings(thrice) == ["Vectors 1, 2 and 3 of clip_l are the same."]

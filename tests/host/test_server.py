@@ -72,8 +72,13 @@ def test_template_1_learns_shows_and_does_not_train_twice(client: ComfyClient) -
     assert joined(events, "points") == list(range(1, STEPS + 1))
     assert joined(events, "evaluations") == [0, 10, STEPS]
 
-    previews = [picture for node, picture in run.previews if node in (train, None)]
-    assert len(previews) >= 1 + STEPS // PREVIEW_EVERY
+    assert not [node for node, _ in run.previews if node == train]  # a live preview would hide or double these
+    *samples, sheet = [data for data in run.of("executed") if data["node"] == train]
+    assert [data["merge"] for data in samples] == [False] + [True] * (STEPS // PREVIEW_EVERY)
+    assert [picture.size for data in samples for picture in client.pictures(data["output"])] == [(128, 128)] * len(
+        samples
+    )
+    assert [picture.size for picture in client.pictures(sheet["output"])] == [(128 * len(samples), 128)]
     assert any(node == train for node, _ in run.texts)
     # Hosts since 0.13 leave out most progress messages; the last one always passes.
     progress = [data for data in run.of("progress") if data["node"] == train]

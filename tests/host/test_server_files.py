@@ -75,3 +75,18 @@ def test_a_saved_word_is_shown_by_the_host(client: ComfyClient, comfy_server: An
     assert said["modelspec.title"] == said["modelspec.trigger_phrase"] == "S*"
     assert "saved/here" in client.get("/embeddings")
     assert str(comfy_server.base) not in json.dumps(said)
+
+
+def test_a_saved_file_that_has_gone_is_saved_again_and_once(client: ComfyClient, comfy_server: Any) -> None:
+    write(comfy_server, "plain.pt", 2)
+    prompt = graph(
+        "plain.pt", **{"3": {"class_type": "TI_SaveEmbedding", "inputs": {"embedding": ["1", 0], "name": "lost/x"}}}
+    )
+    file = comfy_server.embeddings / "lost" / "x.safetensors"
+    is_cached = []
+    for is_deleted in (False, False, True, False):
+        if is_deleted:
+            file.unlink()
+        is_cached.append("3" in client.run(prompt).cached)
+        assert [path.name for path in file.parent.iterdir()] == ["x.safetensors"]
+    assert is_cached == [False, True, False, True]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import importlib
 import os
+from dataclasses import replace
 
 import pytest
 import torch
@@ -31,16 +32,44 @@ def word(nodes):
         ("a, b: (c)", "a-b-c"),
         ("Ünï_1", "Ünï_1"),
         ("v1.5 cat", "v1-5-cat"),
+        ("a:b", "a-b"),
+        ("pets//cat", "pets/cat"),
+        ("e\u0301te\u0301", "\u00e9t\u00e9"),
+        ("\u092c\u093f\u0932\u094d\u0932\u0940", "\u092c\u093f\u0932\u094d\u0932\u0940"),  # vowel signs, a virama
+        ("console", "console"),
     ],
 )
 def test_names_become_what_a_prompt_can_contain(folders, name, slug):
     assert folders.slug(name) == slug
 
 
-@pytest.mark.parametrize("name", ["../cat", "a/../../b", "/etc/cat", "~/cat", "C:/cat", "", "   ", "***", "a//b", "a/"])
+@pytest.mark.parametrize("name", ["../cat", "a/../../b", "/etc/cat", "~/cat", "C:/cat", "", "   ", "***", "a/***/b"])
 def test_names_that_lead_elsewhere_or_nowhere_are_refused(folders, name):
     with pytest.raises(ValueError, match="such as my-word"):
         folders.slug(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("CON", "holds CON, which Windows keeps for a device"),
+        ("nul.safetensors", "holds nul, which Windows"),
+        ("aux/x", "holds aux, which Windows"),
+        ("pets/Lpt1", "holds Lpt1, which Windows"),
+        ("pets/", "'pets/' ends with a folder; write the file's name behind it"),
+        ("C:\\cat", "leads out"),
+        ("../" + "x" * 300, "^.{,200}$"),
+    ],
+)
+def test_a_name_that_cannot_be_is_one_short_sentence(folders, name, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        folders.slug(name)
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "猫" * 100])
+def test_a_name_that_the_disk_does_not_take_is_not_repeated_in_full(nodes, fake_host, word, name):
+    with pytest.raises(ValueError, match=r"^.{,80}\.\.\. could not be written, because the name is too long\. Cure"):
+        nodes.SaveEmbedding.execute(word, name)
 
 
 def test_a_saved_word_comes_back_bit_for_bit(nodes, fake_host, word):
@@ -52,12 +81,72 @@ def test_a_saved_word_comes_back_bit_for_bit(nodes, fake_host, word):
     assert nodes.LoadEmbedding.execute("pets/cat.safetensors", "T*").args[0].placeholder == "T*"
 
 
+@pytest.mark.parametrize(
+    "vectors", [{"clip_l": 128}, {"clip_l": 768}, {"clip_h": 1024}, {"clip_g": 1280, "t5xxl": 4096}]
+)
+def test_a_saved_word_comes_back_without_doubts(nodes, fake_host, word, vectors):
+    vectors = {key: torch.randn(1, width) for key, width in vectors.items()}
+    nodes.SaveEmbedding.execute(replace(word, vectors=vectors), "cat")
+    loaded, report = nodes.LoadEmbedding.execute("cat.safetensors").args
+    assert list(loaded.vectors) == list(vectors) and "Warning" not in report
+
+
+@pytest.mark.parametrize("placeholder", ["a,b", "embedding:x", "{a|b}", "(cat", "cat:1.2", "x\ny", "<x>", "x" * 65])
+def test_a_placeholder_is_what_training_takes(nodes, fake_host, word, placeholder):
+    config = importlib.import_module("ti_plugin.ti_engine").TrainConfig
+    nodes.SaveEmbedding.execute(word, "cat")
+    with pytest.raises(ValueError, match=r"^placeholder ") as refused:
+        nodes.LoadEmbedding.execute("cat.safetensors", placeholder)
+    with pytest.raises(ValueError, match=r"^placeholder ") as as_in_training:
+        config(placeholder=placeholder)
+    assert str(refused.value) == str(as_in_training.value)
+
+
+@pytest.mark.parametrize(
+    ("called", "placeholder"), [("<cat>", "<cat>"), ("x\ny\x1b[31m", "x-y-31m"), ("a, b", "a-b"), ("(", "S*")]
+)
+def test_a_file_whose_word_no_prompt_can_contain_gets_another(nodes, fake_host, word, called, placeholder):
+    files = importlib.import_module("ti_plugin.ti_engine.files")
+    files.save_embedding(replace(word, placeholder=called), fake_host.embeddings / "cat.safetensors")
+    embedding, report = nodes.LoadEmbedding.execute("cat.safetensors").args
+    assert embedding.placeholder == placeholder and f"write {placeholder} in the prompt" in report
+    assert ("Warning: The word is called" in report) == (called != placeholder)
+    assert "\x1b" not in report and nodes.LoadEmbedding.execute("cat.safetensors", "T*").args[0].placeholder == "T*"
+
+
+def test_absurd_vectors_are_told(nodes, fake_host, word):
+    vectors = {"clip_l": torch.full((1, 768), 1e30)}
+    nodes.SaveEmbedding.execute(replace(word, vectors=vectors), "cat")
+    embedding, report = nodes.LoadEmbedding.execute("cat.safetensors").args
+    assert "Warning: The vectors of clip_l hold numbers up to 1e+30. " in report
+    report, picture = nodes.InspectEmbedding.execute(embedding).args
+    assert "  1: 2.771e+31" in report and "up to 1e+30. " in report and bool(picture.isfinite().all())
+
+
 def test_nothing_is_overwritten(nodes, fake_host, word):
     (fake_host.embeddings / "cat.pt").write_bytes(b"somebody else's")
     names = [nodes.SaveEmbedding.execute(word, "cat").args[1] for _ in range(2)]
     assert names == ["embedding:cat-2", "embedding:cat-3"]
     assert (fake_host.embeddings / "cat.pt").read_bytes() == b"somebody else's"
     assert "existed already" in nodes.SaveEmbedding.execute(word, "cat").args[2]
+
+
+def test_a_file_that_has_gone_is_saved_again_and_once(nodes, fake_host, word):
+    """As the host does it: a node runs where its fingerprint is not that of the run before."""
+    seen = [None]
+
+    def press_run():
+        seen.append(nodes.SaveEmbedding.fingerprint_inputs(name="cat"))
+        if seen[-1] != seen[-2]:
+            nodes.SaveEmbedding.execute(word, "cat")
+        return sorted(file.name for file in fake_host.embeddings.iterdir())
+
+    assert press_run() == press_run() == ["cat.safetensors"]
+    for _ in range(2):
+        (fake_host.embeddings / "cat.safetensors").unlink()
+        assert press_run() == press_run() == ["cat.safetensors"]
+    assert seen == [None, 0, 0, 1, 1, 2, 2]
+    assert nodes.SaveEmbedding.fingerprint_inputs(name="dog") == 0
 
 
 def test_a_link_to_nowhere_has_its_name(nodes, fake_host, word):

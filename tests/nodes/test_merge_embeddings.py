@@ -60,6 +60,13 @@ def test_concat_and_slerp(merge, words):
     assert torch.allclose(merge(words[0], words[2], method="slerp", weights="1, 0")[0].vectors["clip_l"], a)
 
 
+@pytest.mark.parametrize(("weights", "is_told"), [("7, 3", False), ("1e35, 0.5", True)])
+def test_absurd_vectors_are_told(merge, words, weights, is_told):
+    merged, report = merge(words[0], words[2], weights=weights)
+    assert bool(merged.vectors["clip_l"].isfinite().all())
+    assert ("\nWarning: The vectors of clip_l hold numbers up to " in report) == is_told
+
+
 @pytest.mark.parametrize(
     ("count", "settings", "sentence"),
     [
@@ -67,6 +74,7 @@ def test_concat_and_slerp(merge, words):
         (2, dict(weights="1"), "holds 1 numbers for 2 embedding"),
         (2, dict(weights="a, b"), "weights must be numbers"),
         (2, dict(weights="nan, 1"), "finite"),
+        (2, dict(weights="1e39, 1"), "choose smaller ones"),
         (2, dict(weights="1, 1", method="concat"), "concat takes every vector"),
         (3, dict(method="slerp"), "exactly two"),
         (2, dict(method="slerp", weights="-1 2"), "not negative"),
@@ -74,6 +82,8 @@ def test_concat_and_slerp(merge, words):
         (1, dict(add="cat"), "connect its CLIP"),
         (2, dict(rescale=True), "connect its CLIP"),
         (2, dict(placeholder=" "), "placeholder is empty"),
+        (2, dict(placeholder="a,b"), "placeholder 'a,b' contains ,"),
+        (2, dict(placeholder="x" * 65), "65 characters"),
     ],
 )
 def test_bad_input_is_one_sentence(merge, words, count, settings, sentence):

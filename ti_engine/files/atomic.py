@@ -9,6 +9,7 @@ import secrets
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+_LONGEST_SAID = 60  # characters of a name
 _REASONS = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
@@ -70,7 +71,8 @@ def _explained(path: Path) -> Iterator[None]:
         raise FileExistsError(f"{path.name} exists already and was not overwritten; choose another name.") from error
     except OSError as error:
         reason = _REASONS.get(error.errno or 0, error.strerror or str(error))
-        raise OSError(f"{path.name} could not be written, because {reason}.") from error
+        name = path.name if len(path.name) <= _LONGEST_SAID else f"{path.name[:_LONGEST_SAID]}..."
+        raise OSError(f"{name} could not be written, because {reason}.") from error
 
 
 def _make_folder(folder: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ..families import FAMILIES
+from .metadata import IMPLEMENTATION, IMPLEMENTATION_KEY
 from .refused import Refused
 
 ENCODER_KEYS = ("clip_l", "clip_g", "clip_h", "t5xxl", "llama")  # in the order of a model's own encoders
@@ -80,11 +81,11 @@ def known_width(width: int) -> bool:
 
 
 def assign_encoders(
-    widths: Mapping[str, int], encoder_for_width: Mapping[int, str] | None, architecture: str = ""
+    widths: Mapping[str, int], encoder_for_width: Mapping[int, str] | None, metadata: Mapping[str, str]
 ) -> tuple[dict[str, str], list[str]]:
     """The encoder of each of a word's tensors (key in the file -> encoder key), and a warning for each that is guessed.
 
-    widths: key in the file -> length of a vector. architecture: what the file says under modelspec.architecture.
+    widths: key in the file -> length of a vector. metadata: what the file says.
     encoder_for_width: the text encoders of the model that the word is for, width -> key; all must have vectors. Without
     it the most common reading counts, and vectors of a width that has none keep the file's key.
     Raises Refused if the word is not for this model, or for two tensors with one encoder.
@@ -102,7 +103,7 @@ def assign_encoders(
             continue
         if stated[key] is not None:
             warnings += _doubts(key, encoders[key], width)
-        elif not _clear(width, widths, architecture):
+        elif not _clear(width, widths, metadata):
             belongs = f"is read as {reading}" if reading else "belongs to no text encoder known without the model"
             warnings.append(f"Width {width} {belongs}.")
     twice = [encoder for encoder in encoders.values() if list(encoders.values()).count(encoder) > 1]
@@ -119,10 +120,13 @@ def _doubts(key: str, encoder: str, width: int) -> list[str]:
     return []
 
 
-def _clear(width: int, widths: Mapping[str, int], architecture: str) -> bool:
+def _clear(width: int, widths: Mapping[str, int], metadata: Mapping[str, str]) -> bool:
     """Whether the most common reading is the only one: by the file's own word, or because only SDXL has these two."""
-    by_family = architecture.startswith(("stable-diffusion", "flux")) and width in _READINGS
-    return by_family or (width in (768, 1280) and {768, 1280} <= set(widths.values()))
+    by_family = metadata.get("modelspec.architecture", "").startswith(("stable-diffusion", "flux"))
+    is_own = metadata.get(IMPLEMENTATION_KEY) == IMPLEMENTATION  # and it leaves unnamed only what is read so
+    return ((by_family or is_own) and width in _READINGS) or (
+        width in (768, 1280) and {768, 1280} <= set(widths.values())
+    )
 
 
 def _mismatch(had: Sequence[tuple[str | None, int]], encoder_for_width: Mapping[int, str]) -> str:

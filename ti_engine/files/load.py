@@ -118,7 +118,7 @@ def _stored(
     """One word, checked, and the doubts about its encoders."""
     rows = {key: _checked(tensor, key) for key, tensor in word.tensors.items()}
     widths = {key: tensor.shape[1] for key, tensor in rows.items()}
-    encoders, doubts = assign_encoders(widths, encoder_for_width, found.metadata.get("modelspec.architecture", ""))
+    encoders, doubts = assign_encoders(widths, encoder_for_width, found.metadata)
     order = sorted(encoders, key=lambda key: (*ENCODER_KEYS, encoders[key]).index(encoders[key]))
     name = word.name
     if name is None and len(found.words) == 1:

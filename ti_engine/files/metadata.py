@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ..train import TrainRecord
 
 RECORD_KEY = "textual_inversion"
+IMPLEMENTATION_KEY, IMPLEMENTATION = "modelspec.implementation", "textual-inversion"
 # Other programs take a file with one of these for a whole workflow or a picture's settings (ComfyUI's drop handler).
 FORBIDDEN_KEYS = ("prompt", "parameters", "templates")
 MAX_CURVE_POINTS = 500
@@ -38,7 +39,7 @@ def file_metadata(embedding: TokenEmbedding) -> dict[str, str]:
     metadata = {
         "format": "pt",
         "modelspec.sai_model_spec": "1.0.1",
-        "modelspec.implementation": "textual-inversion",
+        IMPLEMENTATION_KEY: IMPLEMENTATION,
         "modelspec.title": embedding.placeholder,
         "modelspec.date": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
     }

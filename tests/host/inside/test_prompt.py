@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import folder_paths
 import pytest
 import small_families
 import torch
 from in_host import plugin
+from safetensors.torch import save_file
 from small_clip import core, same, small_clip
 
 TEXTS = [
@@ -125,3 +127,63 @@ def test_weighed_words_give_numbers_or_a_sentence():
             assert "without (word:1.2)" in str(error)
         else:
             assert bool(cond.isfinite().all())
+
+
+def save(clip, name, rows):
+    (clip.folder / name).parent.mkdir(exist_ok=True)
+    save_file({"emb_params": rows}, clip.folder / name)
+
+
+def test_it_tells_what_comfyui_makes_of_its_own_names(clip, word, monkeypatch):
+    extensions = folder_paths.folder_names_and_paths["embeddings"][1]
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, "embeddings", ([str(clip.folder)], extensions))
+    save(clip, "one.safetensors", torch.ones(1, 768) * 0.02)
+    save(clip, "a/twice.safetensors", torch.ones(1, 768) * 0.02)
+    save(clip, "b/twice.safetensors", torch.ones(1, 768) * 0.02)
+    save(clip, "wide.safetensors", torch.ones(1, 1280) * 0.02)
+    text = "a (embedding:one:1.2), embedding:one, embedding:a/twice embedding:S* embedding:twice x,embedding:not_seen"
+    report = ours(clip.clip, f"{text} embedding:no embedding:wide", word(1, 768))[1].splitlines()
+    assert report[0].startswith("S*: 1 vector at position ")
+    assert report[1:] == [
+        "embedding:one: ComfyUI's own, from one.safetensors.",
+        "embedding:a/twice: ComfyUI's own, from a/twice.safetensors.",
+        "Warning: embedding:twice is any of a/twice.safetensors and b/twice.safetensors, by chance; write it with its "
+        "folder.",
+        "Warning: embedding:no is in none of the embeddings folders, so ComfyUI ignores it.",
+        "Warning: ComfyUI cannot use wide.safetensors here and ignores embedding:wide; <wide> says why.",
+    ]
+    assert ours(clip.clip, "a photo")[1] == "No embedding connected: as CLIP Text Encode."
+    with torch.inference_mode():
+        knows_none = small_families.build("Lumina 2").clip
+    plugin("nodes.host.encoders").text_encoders(knows_none)["gemma2_2b"].tokenizer.embedding_directory = None
+    assert "knows no embedding:one in this text encoder" in ours(knows_none, "a embedding:one")[1]
+
+
+def test_a_placeholder_that_is_a_word_is_told(clip, word):
+    assert "Warning: dog is a word that the model knows" in ours(clip.clip, "a dog", word(1, 768, "dog"))[1]
+    assert "Warning" not in ours(clip.clip, "a sksdog", word(1, 768, "sksdog"))[1]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("a S* T*", r"^The vectors of T\* hold NaN or numbers far too large"),
+        ("a S* embedding:nan", "^The vectors of embedding:nan hold NaN"),
+        ("a (S*:nan)", "^A weight in the text is NaN or far too large"),
+        ("a S* (cat:1e39)", "^A weight in the text is NaN"),
+    ],
+)
+def test_what_makes_nan_is_named(clip, word, text, sentence):
+    save(clip, "nan.safetensors", torch.full((1, 768), torch.nan))
+    long = plugin("ti_engine").TokenEmbedding({"clip_l": torch.full((1, 768), 1e30)}, "T*")
+    with pytest.raises(ValueError, match=sentence):
+        ours(clip.clip, text, word(1, 768), *([long] if "T*" in text else []))
+
+
+def test_a_broken_text_encoder_is_named(tmp_path, word):
+    broken = small_clip(tmp_path)
+    with torch.inference_mode():
+        for weight in broken.cond_stage_model.parameters():
+            weight.fill_(torch.nan)
+    with pytest.raises(ValueError, match="neither a word nor a weight in it explains"):
+        ours(broken, "a (S*:1.2)", word(1, 768))
