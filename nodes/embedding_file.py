@@ -62,7 +62,10 @@ class SaveEmbedding(io.ComfyNode):
             outputs=[
                 TIEmbedding.Output(display_name="embedding", tooltip="The same embedding, unchanged."),
                 io.String.Output(display_name="name", tooltip="What to write in a prompt: embedding:name"),
-                io.String.Output(display_name="report", tooltip="Where the file is, and what to look out for."),
+                io.String.Output(
+                    display_name="report",
+                    tooltip="Where the file is, and what to look out for; also shown on the node.",
+                ),
             ],
         )
 
@@ -117,6 +120,7 @@ class LoadEmbedding(io.ComfyNode):
             description="Reads a learned word from a file in the embeddings folder, whichever program wrote it, for "
             "Encode Prompt with S*, Inspect Embedding and Merge Embeddings. Nothing in a file is ever run.",
             search_aliases=["textual inversion", "import embedding"],
+            has_intermediate_output=True,  # newer hosts show the report of a cached result again
             inputs=[
                 supported(
                     io.Combo.Input,
@@ -143,7 +147,8 @@ class LoadEmbedding(io.ComfyNode):
             outputs=[
                 TIEmbedding.Output(display_name="embedding", tooltip="The learned word."),
                 io.String.Output(
-                    display_name="report", tooltip="Its placeholder, format and size, what the file says, and warnings."
+                    display_name="report",
+                    tooltip="Its placeholder, format and size, what the file says, and warnings; on the node, too.",
                 ),
             ],
         )
@@ -174,7 +179,8 @@ class LoadEmbedding(io.ComfyNode):
             *(f"Warning: {warning}" for warning in doubts),
             *(f"Warning: {other} has the same name and is never read." for other in other_files_of(file)),
         ]
-        return io.NodeOutput(embedding, "\n".join(lines))
+        report = "\n".join(lines)
+        return io.NodeOutput(embedding, report, ui={"text": [report]})
 
 
 def _saved(embedding: TokenEmbedding, name: str) -> Path:

@@ -25,6 +25,7 @@ class EncodePrompt(io.ComfyNode):
             "placeholder is) in the text, or <name> for a file in the embeddings folder. Weights such as (S*:1.2), "
             "commas and repeated use work as always.",
             search_aliases=["textual inversion", "embedding", "clip text encode", "S*"],
+            has_intermediate_output=True,  # newer hosts show the report of a cached result again
             inputs=[
                 io.Clip.Input("clip", tooltip="The text encoder of the model that the embedding was trained on."),
                 supported(
@@ -47,7 +48,10 @@ class EncodePrompt(io.ComfyNode):
             ],
             outputs=[
                 io.Conditioning.Output(display_name="conditioning", tooltip="For a sampler, as from CLIP Text Encode."),
-                io.String.Output(display_name="report", tooltip="Which words were applied, and at which tokens."),
+                io.String.Output(
+                    display_name="report",
+                    tooltip="Which words were applied, and at which tokens; also shown on the node.",
+                ),
             ],
         )
 
@@ -65,4 +69,5 @@ class EncodePrompt(io.ComfyNode):
         embedding_3: TokenEmbedding | None = None,
     ) -> io.NodeOutput:
         connected = [e for e in (embedding, embedding_2, embedding_3) if e is not None]
-        return io.NodeOutput(*encode_prompt(clip, text, connected))
+        conditioning, report = encode_prompt(clip, text, connected)
+        return io.NodeOutput(conditioning, report, ui={"text": [report]})

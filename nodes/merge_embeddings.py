@@ -43,6 +43,7 @@ class MergeEmbeddings(io.ComfyNode):
             description="Makes one word of several, or adds and subtracts words that the model knows: king - man + "
             "woman. All have to be for the same kind of model.",
             search_aliases=["textual inversion", "mix embeddings", "slerp", "king - man + woman"],
+            has_intermediate_output=True,  # newer hosts show the report of a cached result again
             inputs=[
                 TIEmbedding.Input("embedding", tooltip="The first word."),
                 supported(
@@ -100,7 +101,9 @@ class MergeEmbeddings(io.ComfyNode):
             ],
             outputs=[
                 TIEmbedding.Output(display_name="embedding", tooltip="The new word. Save it with Save Embedding."),
-                io.String.Output(display_name="report", tooltip="What it was made of, and its vectors."),
+                io.String.Output(
+                    display_name="report", tooltip="What it was made of, and its vectors; also shown on the node."
+                ),
             ],
         )
 
@@ -147,7 +150,8 @@ class MergeEmbeddings(io.ComfyNode):
         scaled = ", and every vector has the mean length of the model's own" if rescale else ""
         lines = [f"{merged.placeholder}: {method} of {made_of}{cut}{scaled}.", *size_lines(merged)]
         lines += [f"Warning: {warning}" for warning in vector_warnings(merged, vocabulary)]
-        return io.NodeOutput(merged, "\n".join(lines))
+        report = "\n".join(lines)
+        return io.NodeOutput(merged, report, ui={"text": [report]})
 
 
 def _numbers(text: str, method: str, count: int) -> list[float]:

@@ -1,9 +1,10 @@
-// Live loss chart on Train Textual Inversion. Everything else in this folder is imported from here.
+// Live loss chart on Train Textual Inversion, and the reports of the other nodes. Everything else in this folder is imported from here.
 
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { createLossPanel, LEAST_HEIGHT } from "./loss_panel.mjs";
-import { createTrainCharts } from "./train_charts.mjs";
+import { showReport } from "./node_report.mjs";
+import { createTrainCharts, findNode } from "./train_charts.mjs";
 
 const panels = new WeakMap(); // Train node -> its panel
 const rootGraph = () => app.rootGraph ?? app.graph;
@@ -32,6 +33,7 @@ app.registerExtension({
     api.addEventListener("textual_inversion.step", ({ detail }) => charts.step(detail));
     api.addEventListener("executed", ({ detail }) => {
       for (const chart of detail.output?.loss_chart ?? []) charts.finished(detail.node, chart);
+      showReport(findNode(rootGraph(), detail.node), detail.output);
     });
     api.addEventListener("execution_interrupted", ({ detail }) => charts.ended(detail));
     api.addEventListener("execution_error", ({ detail }) => charts.ended(detail));
@@ -50,5 +52,10 @@ app.registerExtension({
 
   afterConfigureGraph() {
     charts.showAll();
+  },
+
+  // The page gives back what the nodes of a workflow had given out when it is opened again.
+  onNodeOutputsUpdated(outputs) {
+    for (const [id, output] of Object.entries(outputs ?? {})) showReport(findNode(rootGraph(), id), output);
   },
 });

@@ -77,6 +77,38 @@ def test_run_moves_the_chart_and_shows_samples(page: Page, nodes_2: bool) -> Non
     assert pictures_on(page, "TI_Train", nodes_2, of_width=3 * 128) == 1  # the contact sheet
 
 
+def test_reports_are_shown_on_the_nodes_and_come_back_with_the_workflow(page: Page, nodes_2: bool) -> None:
+    set_widgets(page, "TI_Train", {"steps": 3, "preview_every": 0, "seed": 30 + nodes_2})
+    set_widgets(page, "TI_EncodePrompt", {"text": "a photo of S* embedding:nofile"})
+    set_widgets(page, "KSampler", {"steps": 2})
+    before = saved_widgets(page)
+    press_run(page)
+    assert ending(page) == "execution_success"
+    page.wait_for_function("() => document.querySelectorAll(\"[aria-label='Report']\").length === 2")
+    for part in ("Saved as embedding:demo-heart", "embedding:nofile is in none of the embeddings folders"):
+        assert any(part in report for report in reports(page)), reports(page)
+    shown = page.locator("[aria-label='Report']").first.bounding_box()
+    assert shown and shown["width"] > 100 and shown["height"] > 25
+    assert saved_widgets(page) == before
+    panels = "() => document.querySelectorAll(\"[aria-label='Report']\").length"
+    page.evaluate("() => app.extensionManager.command.execute('Comfy.NewBlankWorkflow')")
+    page.wait_for_function(f"{panels} === 0")
+    page.evaluate("() => app.extensionManager.command.execute('Workspace.PreviousOpenedWorkflow')")
+    page.wait_for_function(f"{panels} === 2")
+    assert any("Saved as embedding:demo-heart" in report for report in reports(page))
+
+
+def saved_widgets(page: Page) -> list[Any]:
+    """What a workflow keeps of the widgets of our nodes."""
+    return page.evaluate(
+        "() => app.graph.serialize().nodes.filter((n) => n.type.startsWith('TI_')).map((n) => n.widgets_values)"
+    )
+
+
+def reports(page: Page) -> list[str]:
+    return page.eval_on_selector_all("[aria-label='Report']", "panels => panels.map((panel) => panel.value)")
+
+
 def pictures_on(page: Page, node_type: str, nodes_2: bool, of_width: int) -> int:
     """How many pictures a node shows, once one of them has a width."""
     page.wait_for_function(
