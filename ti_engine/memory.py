@@ -8,8 +8,8 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.autograd.graph import allow_mutation_on_saved_tensors, saved_tensors_hooks
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 
 _SIGNS = ("out of memory", "can't allocate memory", "not enough memory")
@@ -76,14 +76,21 @@ class CountedMemory(TorchDispatchMode):
 
 
 def overwriting_allowed() -> AbstractContextManager[Any]:
-    """For networks that add in place to what autograd keeps: forward and backward have to happen inside.
+    """For networks that add in place to what autograd keeps: while this lasts it keeps copies instead, but of weights.
 
-    torch's guard tells tensors by their address, which those without contents have not. They need no right values, only
-    no complaint.
+    Forward has to happen inside. The originals are free as soon as the network lets go of them, so this costs time to
+    copy and hardly any memory. torch's own guard for it, which copies only what is overwritten, is a dispatch mode, in
+    which tensor classes of others (GGUF weights) do not work, and has to be open at the backward too.
     """
-    if CountedMemory.active:
-        return saved_tensors_hooks(Tensor.detach, lambda kept: kept)
-    return allow_mutation_on_saved_tensors()
+    return saved_tensors_hooks(_copy, lambda kept: kept)
+
+
+def _copy(tensor: Tensor) -> Tensor:
+    if isinstance(tensor, nn.Parameter):
+        return tensor
+    # An expanded tensor (a mask for all heads) stays one.
+    once = tuple(slice(0, 1) if stride == 0 else slice(None) for stride in tensor.stride())
+    return tensor.detach()[once].clone().expand(tensor.shape)
 
 
 def _anything(tensor: Tensor) -> bool | int | float:

@@ -167,12 +167,19 @@ def _swap_inference_tensors(root: nn.Module, swaps: list[_Swap]) -> None:
 
 
 def _plain(tensor: Tensor) -> Tensor:
-    """The same storage without the inference-mode mark; of newer hosts' quantised weights that of their numbers."""
+    """The same storage without the inference-mode mark; of newer hosts' quantised weights that of their numbers.
+
+    Other packs' own kinds of weights (GGUF) stay of their kind, and keep what they know about their numbers.
+    """
     if hasattr(tensor, "_qdata"):
         quantised: Any = tensor
         return type(quantised)(_plain(quantised._qdata), quantised._layout_cls, quantised._params)
     empty = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
-    return empty.set_(tensor.untyped_storage(), tensor.storage_offset(), tensor.size(), tensor.stride())
+    plain = empty.set_(tensor.untyped_storage(), tensor.storage_offset(), tensor.size(), tensor.stride())
+    if type(tensor) not in (Tensor, nn.Parameter):
+        plain = plain.as_subclass(type(tensor))
+        vars(plain).update(vars(tensor))
+    return plain
 
 
 def _clip_options(root: nn.Module) -> list[tuple[SDClipModel, dict[str, Any]]]:
