@@ -29,7 +29,7 @@ TERA = 1e12
 
 @dataclass
 class Work:
-    """FLOPs of a step by its parts. encoding: forward without gradients, and again with them, and backward."""
+    """FLOPs of a step by its parts: text encoders (forward and backward), denoiser (forward; backward)."""
 
     encoding: int = 0
     denoising: int = 0
@@ -78,11 +78,10 @@ def counted(models: Models, resolution: int, samples: int, twice: bool) -> Work:
         with FlopCounterMode(display=False, custom_mapping=CPU_ATTENTION) as counter:
             captions = [f"a photo of a S* , {number}" for number in range(samples)]
             vectors = {key: torch.empty(1, info.width, requires_grad=True) for key, info in backend.encoders.items()}
-            encoded = backend._encode_captions(captions, {"S*": vectors}, True, way)
+            encoded = backend.encode(captions, "S*", vectors, differentiable=True)
             latents, sigma = torch.empty(*shape), torch.ones(samples)
             work.encoding = counter.get_total_flops()
-            denoise, again = plugin("nodes.host.denoiser").denoise, backend._must_run_twice(way)
-            loss = denoise(backend._patcher, latents, sigma, encoded.cond, backend._family, again).sum()
+            loss = backend.denoise(latents, sigma, encoded.cond).sum()
             work.denoising = counter.get_total_flops() - work.encoding
             loss.backward()
             work.gradient = counter.get_total_flops() - work.encoding - work.denoising

@@ -33,8 +33,7 @@ class Blocks:
         """The ways to choose from, the fastest first, for a setting of TrainConfig."""
         if gradient_checkpointing == "off":
             return (Recompute.NOTHING,)
-        # A denoiser that adds in place has to run twice in any case.
-        if gradient_checkpointing == "on" or (self.denoiser_adds_in_place and self.denoiser):
+        if gradient_checkpointing == "on":
             return (Recompute.EVERYTHING,)
         return tuple(Recompute)
 
