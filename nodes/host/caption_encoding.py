@@ -80,7 +80,9 @@ def encode_captions(
     distinct = list(dict.fromkeys(captions))
     tokens = [tokenize(clip, caption, words, weights=False) for caption in distinct]
     with torch.set_grad_enabled(differentiable), encoder_guard():
-        encoded = [entry for part in ([tokens] if together else [[t] for t in tokens]) for entry in run_encoders(clip, part)]
+        encoded = [
+            entry for part in ([tokens] if together else [[t] for t in tokens]) for entry in run_encoders(clip, part)
+        ]
     leaves = [dict(entry) for entry in encoded]
     for leaf in leaves:
         for name in _tensors(leaf):
