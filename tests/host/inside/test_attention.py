@@ -53,3 +53,25 @@ def test_attention_is_fused(family, dtype):
     assert set(encoders.count) == {FUSED}
     assert set(denoiser.count) == {FUSED, f"{FUSED}_backward"}
     assert set(back.count) == {f"{FUSED}_backward"}
+
+
+@pytest.mark.parametrize(("family", "passes"), [("SD1", 1), ("SDXL", 2), ("Flux dev", 2), ("Qwen-Image", 2)])
+def test_a_caption_is_encoded_once(family, passes, monkeypatch):
+    """In a batch of four with two captions; where one encoder is all that the model reads, both in one pass."""
+    with torch.inference_mode():
+        models = build(family)
+    with torch.inference_mode(False):
+        backend = plugin("nodes.host.backend").HostBackend(*models)
+        vectors = {key: torch.randn(1, info.width).requires_grad_(True) for key, info in backend.encoders.items()}
+        encoder, calls = models.clip.cond_stage_model, []
+        encode = encoder.encode_token_weights
+        monkeypatch.setattr(encoder, "encode_token_weights", lambda tokens: calls.append(1) or encode(tokens))
+        with backend.lent(2, 64, "off"):
+            calls.clear()
+            encoded = backend.encode(["S*", "a red S*", "S*", "S*"], "S*", vectors, differentiable=True)
+            for entry in encoded.cond.distinct:
+                entry["cond"].grad = torch.ones_like(entry["cond"])
+            encoded.backward()
+    assert encoded.cond.index == [0, 1, 0, 0] and len(encoded.cond.distinct) == 2
+    assert len(calls) == passes
+    assert all(bool(rows.grad.any()) for key, rows in vectors.items() if family != "Flux dev" or key == "t5xxl")
