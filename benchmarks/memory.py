@@ -43,7 +43,7 @@ def row(name: str, resolution: int, models: Models) -> str:
     weights = sum(patcher.model_size() for patcher in patchers)
     cells = []
     for way in plan.Recompute:
-        step = backend._step_on_nothing(backend._latent_shape(1, resolution), way)
+        step = backend._step_on_nothing(backend._latent_shape(1, resolution))
         needed = count.counted_step(patchers, step, backend._blocks.recomputed(way))
         cells.append(f"{needed / GB:.2f} GB" if needed is not None else "not counted")
     return f"| {name} | {weights / GB:.2f} GB | {' | '.join(cells)} |"

@@ -96,7 +96,8 @@ def overwriting_allowed() -> AbstractContextManager[Any]:
 
 
 def _copy(tensor: Tensor) -> Tensor:
-    if isinstance(tensor, nn.Parameter):
+    # A layer may keep a view of its weight.
+    if isinstance(tensor if tensor._base is None else tensor._base, nn.Parameter):
         return tensor
     # An expanded tensor (a mask for all heads) stays one.
     once = tuple(slice(0, 1) if stride == 0 else slice(None) for stride in tensor.stride())

@@ -77,7 +77,7 @@ class HostBackend:
         patchers = [self._patcher, self._clip.patcher]
 
         def count(samples: int, way: Recompute) -> int | None:
-            step = self._step_on_nothing(self._latent_shape(samples, resolution), way)
+            step = self._step_on_nothing(self._latent_shape(samples, resolution))
             return counted_step(patchers, step, self._blocks.recomputed(way))
 
         ways = self._blocks.ways(gradient_checkpointing)
@@ -115,26 +115,21 @@ class HostBackend:
         weights = sum(patcher.model_size() for patcher in patchers if patcher.load_device == self.device)
         return f"{how}, about {(weights + self.plan.bytes) / 1e9:.2g} GB of {self.device.type} memory"
 
-    @property
-    def _recompute(self) -> Recompute:
-        return Recompute.NOTHING if self._loan is None else self._loan.recompute
-
     def _latent_shape(self, samples: int, resolution: int) -> list[int]:
         """Of what `denoise` is given for `samples` pictures of that side."""
         frames = [1] if self._family.film else []
         channels, *rest = self._shape or (self._family.latent_channels, *frames, resolution // 8, resolution // 8)
         return [samples, channels + self.known_channels, *rest]
 
-    def _step_on_nothing(self, shape: Sequence[int], way: Recompute) -> Callable[[], None]:
+    def _step_on_nothing(self, shape: Sequence[int]) -> Callable[[], None]:
         """A step of `shape` latents that computes with whatever memory holds."""
 
         def step() -> None:
             captions = [f"a photo of S* , {number}" for number in range(shape[0])]
             vectors = {key: torch.empty(1, info.width, requires_grad=True) for key, info in self.encoders.items()}
-            encoded = self._encode_captions(captions, {"S*": vectors}, True, way)
+            encoded = self.encode(captions, "S*", vectors, True)
             latents = torch.empty(*shape, device=self.device)
-            sigma, twice = latents.new_ones(shape[0]), self._must_run_twice(way)
-            denoise(self._patcher, latents, sigma, encoded.cond, self._family, twice).sum().backward()
+            denoise(self._patcher, latents, latents.new_ones(shape[0]), encoded.cond, self._family).sum().backward()
             encoded.backward()
 
         return step
@@ -200,25 +195,13 @@ class HostBackend:
     def encode(
         self, captions: Sequence[str], placeholder: str, vectors: Mapping[str, Tensor], differentiable: bool
     ) -> EncodedBatch:
-        return self._encode_captions(captions, {placeholder: vectors}, differentiable, self._recompute)
-
-    def _encode_captions(
-        self,
-        captions: Sequence[str],
-        words: Mapping[str, Mapping[str, Tensor]],
-        differentiable: bool,
-        way: Recompute,
-    ) -> EncodedBatch:
-        guarded = way is not Recompute.NOTHING and bool(self._blocks.encoders)
-        return encode_captions(self._clip, captions, words, differentiable, self._family.joins_captions, guarded)
+        return encode_captions(
+            self._clip, captions, {placeholder: vectors}, differentiable, self._family.joins_captions
+        )
 
     def denoise(self, noisy: Tensor, sigma: Tensor, cond: Any) -> Tensor:
         memory.throw_exception_if_processing_interrupted()
-        return denoise(self._patcher, noisy, sigma, cond, self._family, self._must_run_twice(self._recompute))
-
-    def _must_run_twice(self, way: Recompute) -> bool:
-        """Whether the network as a whole has to, because it adds in place and its blocks do not run twice."""
-        return self._family.adds_in_place and not (way is Recompute.EVERYTHING and self._blocks.denoiser)
+        return denoise(self._patcher, noisy, sigma, cond, self._family)
 
     def sample(
         self, prompt: str, embedding: TokenEmbedding | None, seed: int, resolution: int, steps: int = 20

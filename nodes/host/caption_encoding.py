@@ -1,7 +1,7 @@
-"""Captions through the host's text encoders, cut off from them so that their graph and the UNet's never coexist.
+"""Captions through the host's text encoders, cut off from them: the denoiser's graph ends at what they gave.
 
-The captions are encoded without gradients; the loss's gradient is collected at that result; then they are encoded
-again with gradients, and what was collected is carried on to the vectors. Same gradient as one graph, to the last bit.
+The loss's gradient is collected there, summed over the samples that share a caption, and carried on to the vectors in
+one backward pass of the encoders.
 """
 
 from __future__ import annotations
@@ -35,32 +35,24 @@ class EncodedBatch:
     """ti_engine.EncodedCaptions over a CLIP."""
 
     cond: Conditioning
-    clip: Any
-    passes: list[list[Tokens]]
-    """The captions' tokens, those that go through the encoder together side by side."""
-    guarded: bool = False
-    """Whether the encoder's layers see to their guards themselves, as checkpointed ones do."""
+    encoded: list[Entry]
+    """As `cond.distinct`, with the encoders' graph."""
 
     def backward(self) -> None:
         """Carry the gradients of `cond` on to the vectors; does nothing where none arrived."""
-        entries = iter(self.cond.distinct)
-        with torch.enable_grad(), _WithoutOut() if self.guarded else encoder_guard():
-            for captions in self.passes:
-                leaves = [next(entries) for _ in captions]
-                if all(leaf[name].grad is None for leaf in leaves for name in _tensors(leaf)):
-                    continue
-                pairs = [
-                    (again[name], leaf[name].grad)
-                    for leaf, again in zip(leaves, run_encoders(self.clip, captions), strict=True)
-                    for name in _tensors(leaf)
-                    if leaf[name].grad is not None and again[name].requires_grad
-                ]
-                torch.autograd.backward([tensor for tensor, _ in pairs], [gradient for _, gradient in pairs])
+        pairs = [
+            (entry[name], leaf[name].grad)
+            for leaf, entry in zip(self.cond.distinct, self.encoded, strict=True)
+            for name in _tensors(leaf)
+            if leaf[name].grad is not None and entry[name].requires_grad
+        ]
+        if pairs:
+            torch.autograd.backward([tensor for tensor, _ in pairs], [gradient for _, gradient in pairs])
 
 
 @contextmanager
 def encoder_guard() -> Iterator[None]:
-    """What the encoders need around a forward with gradients and its backward."""
+    """What the encoders need around a forward with gradients."""
     # Their layers add in place, which autograd refuses without the first; newer hosts write into `out=` arguments,
     # which the second one drops.
     with overwriting_allowed(), _WithoutOut():
@@ -78,27 +70,24 @@ class _WithoutOut(TorchFunctionMode):
 
 
 def encode_captions(
-    clip: Any,
-    captions: Sequence[str],
-    words: Mapping[str, Mapping[str, Tensor]],
-    differentiable: bool,
-    together: bool,
-    guarded: bool = False,
+    clip: Any, captions: Sequence[str], words: Mapping[str, Mapping[str, Tensor]], differentiable: bool, together: bool
 ) -> EncodedBatch:
     """Captions with vectors in place of the words (placeholder -> encoder key -> rows), each distinct one once.
 
-    together: in one pass; then nothing but the token states is kept of them. guarded: as of EncodedBatch. The CLIP has
-    to be loaded already (borrow.Loan).
+    together: in one pass; then nothing but the token states is kept of them. The CLIP has to be loaded already
+    (borrow.Loan).
     """
     distinct = list(dict.fromkeys(captions))
     tokens = [tokenize(clip, caption, words, weights=False) for caption in distinct]
-    passes = [tokens] if together else [[one] for one in tokens]
-    with torch.no_grad():
-        entries = [entry for part in passes for entry in run_encoders(clip, part)]
-    for entry in entries:
-        for name in _tensors(entry):
-            entry[name] = entry[name].clone().requires_grad_(differentiable)
-    return EncodedBatch(Conditioning(entries, [distinct.index(c) for c in captions]), clip, passes, guarded)
+    with torch.set_grad_enabled(differentiable), encoder_guard():
+        encoded = [
+            entry for part in ([tokens] if together else [[t] for t in tokens]) for entry in run_encoders(clip, part)
+        ]
+    leaves = [dict(entry) for entry in encoded]
+    for leaf in leaves:
+        for name in _tensors(leaf):
+            leaf[name] = leaf[name].detach().requires_grad_(differentiable)
+    return EncodedBatch(Conditioning(leaves, [distinct.index(c) for c in captions]), encoded)
 
 
 def run_encoders(clip: Any, captions: Sequence[Tokens]) -> list[Entry]:

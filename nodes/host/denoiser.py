@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -17,12 +18,11 @@ from .caption_encoding import Conditioning, Entry
 from .family import Family
 
 
-def denoise(patcher: Any, noisy: Tensor, sigma: Tensor, cond: Conditioning, family: Family, runs_twice: bool) -> Tensor:
+def denoise(patcher: Any, noisy: Tensor, sigma: Tensor, cond: Conditioning, family: Family) -> Tensor:
     """Estimate [B, C, h, w] of the clean latents in float32. noisy: [B, C + known channels, h, w]; sigma: [B].
 
-    runs_twice: as a whole, where a gradient is asked for, because its blocks add in place. Latents of films have T = 1
-    before h. Samples whose captions differ in length in a way that the model cannot take side by side are computed
-    apart.
+    Latents of films have T = 1 before h. Samples whose captions differ in length in a way that the model cannot take
+    side by side are computed apart.
     """
     noisy, sigma = noisy.to(patcher.load_device), sigma.to(patcher.load_device)
     noisy, known = noisy.split([family.latent_channels, family.known_channels], dim=1)
@@ -36,7 +36,7 @@ def denoise(patcher: Any, noisy: Tensor, sigma: Tensor, cond: Conditioning, fami
         }
         if family.known_channels:
             inputs["c_concat"] = known[rows]
-        parts.append(_apply(patcher, noisy[rows], sigma[rows], inputs, runs_twice))
+        parts.append(_apply(patcher, noisy[rows], sigma[rows], inputs, family.adds_in_place))
         places += rows
     together = torch.cat(parts)
     return together if places == sorted(places) else together[torch.tensor(places).argsort()]
@@ -68,7 +68,7 @@ def _side_by_side(conds: Sequence[Mapping[str, Any]]) -> Iterator[list[int]]:
         left = [i for i in left if i not in group]
 
 
-def _apply(patcher: Any, noisy: Tensor, sigma: Tensor, inputs: Mapping[str, Any], runs_twice: bool) -> Tensor:
+def _apply(patcher: Any, noisy: Tensor, sigma: Tensor, inputs: Mapping[str, Any], adds_in_place: bool) -> Tensor:
     options = {
         **patcher.model_options.get("transformer_options", {}),
         "optimized_attention_override": _plain_attention,
@@ -78,43 +78,16 @@ def _apply(patcher: Any, noisy: Tensor, sigma: Tensor, inputs: Mapping[str, Any]
         "uuids": [uuid.uuid4()],
     }
 
-    def run(given: Mapping[str, Any]) -> Tensor:
-        try:
-            return patcher.model.apply_model(noisy, sigma, transformer_options=options, **given)
-        except RuntimeError as error:
-            if "shapes cannot be multiplied" not in str(error):
-                raise
-            raise ValueError(
-                f"MODEL and CLIP do not belong together: {type(patcher.model.model_config).__name__} cannot read text "
-                f"of this CLIP's width ({error}). Connect both as the model's own instructions say."
-            ) from error
-
-    learned = [n for n, value in inputs.items() if isinstance(value, Tensor) and value.requires_grad]
-    if not runs_twice or not learned:
-        return run(inputs)
-    return _Again.apply(run, inputs, learned, *(inputs[name] for name in learned))  # pyright: ignore[reportReturnType]
-
-
-class _Again(torch.autograd.Function):
-    """A denoiser whose blocks add in place: run without a graph, and once more with one when the gradient is asked for.
-
-    Such a graph can only be kept inside of a guard that is still open at its backward. Costs one more forward.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, run: Callable, inputs: Mapping[str, Any], learned: list[str], *tensors: Tensor) -> Tensor:
-        ctx.run, ctx.inputs, ctx.learned = run, inputs, learned
-        ctx.save_for_backward(*tensors)
-        return run(inputs)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        (gradient,) = gradients
-        tensors = [t.detach().requires_grad_(True) for t in ctx.saved_tensors]
-        with torch.enable_grad(), overwriting_allowed():
-            answer = ctx.run({**ctx.inputs, **dict(zip(ctx.learned, tensors, strict=True))})
-            found = torch.autograd.grad(answer, tensors, gradient, allow_unused=True)
-        return (None, None, None, *found)
+    try:
+        with overwriting_allowed() if adds_in_place and torch.is_grad_enabled() else nullcontext():
+            return patcher.model.apply_model(noisy, sigma, transformer_options=options, **inputs)
+    except RuntimeError as error:
+        if "shapes cannot be multiplied" not in str(error):
+            raise
+        raise ValueError(
+            f"MODEL and CLIP do not belong together: {type(patcher.model.model_config).__name__} cannot read text "
+            f"of this CLIP's width ({error}). Connect both as the model's own instructions say."
+        ) from error
 
 
 def _plain_attention(function: Callable, *args: Any, **kwargs: Any) -> Tensor:

@@ -1,4 +1,4 @@
-"""The host's fused kernels have no backward; for the time of a loan their plain twins stand in for them."""
+"""Kernels for the time of a loan: plain twins of those without a backward, and torch's fused attention everywhere."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
+from comfy.ldm.modules import attention
+
 _HOST_PACKAGE = "comfy"
 
 
@@ -15,7 +17,9 @@ _HOST_PACKAGE = "comfy"
 def differentiable_kernels() -> Iterator[None]:
     """Rebinds every `comfy_kitchen` kernel for rotary embeddings, wherever the host has imported it, to its eager twin.
 
-    Newer hosts have a flag for this (memory.in_training) that does not reach all of their models.
+    Newer hosts have a flag for this (memory.in_training) that does not reach all of their models. Their attention is
+    rebound too: text encoders and some models (PixArt, HunyuanDiT) are deaf to an override, and would compute with a
+    written-out one on a CPU, or with whatever is switched on.
     """
     rebound: list[tuple[ModuleType, str, Any]] = []
     try:
@@ -34,9 +38,12 @@ def differentiable_kernels() -> Iterator[None]:
 
 
 def _twins() -> list[tuple[Any, Any]]:
-    """Kernel and eager twin; empty on hosts without these kernels."""
+    """What stands in for what."""
+    fused = attention.attention_pytorch
+    twins: list[tuple[Any, Any]] = [(attention.optimized_attention_for_device, lambda *_, **__: fused)]
+    twins += [(own, fused) for own in {attention.optimized_attention, attention.optimized_attention_masked} - {fused}]
     kitchen, eager = sys.modules.get("comfy_kitchen"), sys.modules.get("comfy_kitchen.backends.eager.rope")
-    if kitchen is None or eager is None:
-        return []
+    if kitchen is None or eager is None:  # a host without these kernels
+        return twins
     shared = [name for name in vars(eager) if "rope" in name and hasattr(kitchen, name)]
-    return [(getattr(kitchen, name), getattr(eager, name)) for name in shared]
+    return twins + [(getattr(kitchen, name), getattr(eager, name)) for name in shared]

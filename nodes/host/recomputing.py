@@ -31,10 +31,9 @@ class Blocks:
 
     def ways(self, gradient_checkpointing: str) -> tuple[Recompute, ...]:
         """The ways to choose from, the fastest first, for a setting of TrainConfig."""
-        if gradient_checkpointing == "off":
-            return (Recompute.NOTHING,)
-        # A denoiser that adds in place has to run twice in any case.
-        if gradient_checkpointing == "on" or (self.denoiser_adds_in_place and self.denoiser):
+        if gradient_checkpointing == "off":  # which is about the denoiser
+            return (Recompute.NOTHING, Recompute.ENCODERS)
+        if gradient_checkpointing == "on":
             return (Recompute.EVERYTHING,)
         return tuple(Recompute)
 

@@ -78,10 +78,9 @@ def test_a_step_is_counted_and_may_get_smaller_within_a_loan(family, models):
         with backend.lent(3, 64) as loan:
             uncounted = backend.plan.bytes is None
             assert family in UNCOUNTED or not uncounted
-            recomputed = backend._family.adds_in_place or uncounted  # those from the start
-            assert loan.recompute == (2 if recomputed else 0)
+            assert loan.recompute == (2 if uncounted else 0)
             plain = Problem(backend, torch.float32).gradient()
-            assert backend.save_memory() is not recomputed
+            assert backend.save_memory() is not uncounted
             blocks = blocks_of(backend)
             assert loan.recompute == 2 and all("forward" in vars(block) for block in blocks)
             torch.testing.assert_close(
@@ -109,5 +108,5 @@ def test_what_was_counted_is_what_a_real_step_holds(name, how):
             buffers = [*models.model.model.buffers(), *models.clip.cond_stage_model.buffers()]
             torch.manual_seed(0)
             with memory.CountedMemory([*weights, *buffers]) as measured:
-                backend._step_on_nothing(backend._latent_shape(3, 64), backend.plan.recompute)()
+                backend._step_on_nothing(backend._latent_shape(3, 64))()
         assert backend.plan.bytes / margin == pytest.approx(measured.peak["cpu"], rel=0.1)
