@@ -31,11 +31,13 @@ class _Swap(NamedTuple):
 
 
 class Loan:
-    """The models of `patchers`, wholly on their devices and usable by autograd while the `with` lasts.
+    """The models of `patchers`, on their devices and usable by autograd while the `with` lasts.
 
     memory_required: bytes to keep free beside the weights. recomputed: makes the context in which blocks run twice for
-    their gradient, from the start on or, after `recompute`, from then on. After the `with`, however it ends, every
-    parameter, buffer, option and block is as it was.
+    their gradient, from the start on or, after `recompute`, from then on. wholly: all weights are loaded; else as many
+    as leave memory_required free, and the other layers fetch copies of theirs whenever they run, from where the host
+    keeps them. Autograd would hold on to those copies, so then everything is recomputed. After the `with`, however it
+    ends, every parameter, buffer, option and block is as it was.
     """
 
     def __init__(
@@ -44,12 +46,16 @@ class Loan:
         memory_required: float,
         recomputed: Callable[[Recompute], AbstractContextManager[None]] = lambda _: nullcontext(),
         recompute: Recompute = Recompute.NOTHING,
+        wholly: bool = True,
     ) -> None:
         self._patchers = list(patchers)
         self._memory_required = memory_required
         self._recomputed = recomputed
         self.recompute = recompute
         """What runs a second time for the gradient."""
+        self._wholly = wholly
+        self.bytes_elsewhere = 0
+        """Of the weights, those that are not on the device which computes with them."""
         self._swaps: list[_Swap] = []
         self._options: list[tuple[SDClipModel, dict[str, Any]]] = []
         self._changes, self._recomputing = ExitStack(), ExitStack()
@@ -72,6 +78,20 @@ class Loan:
         self._recomputing.close()
         self._recomputing.enter_context(self._recomputed(way))
 
+    def load_less(self) -> bool:
+        """Half of the weights leave their device; False if none could."""
+        if not self._by_device():
+            return False
+        before = self.bytes_elsewhere
+        self._give_back()
+        memory.soft_empty_cache()
+        for device, patchers in self._by_device().items():
+            loaded = sum(patcher.loaded_size() for patcher in patchers)
+            self._memory_required = max(self._memory_required, memory.get_free_memory(device) + loaded / 2)
+        self._wholly = False
+        self._take()
+        return self.bytes_elsewhere > before
+
     @contextmanager
     def paused(self) -> Iterator[None]:
         """The originals are back while this lasts, so that the host may sample, load and unload as it likes."""
@@ -87,9 +107,19 @@ class Loan:
 
     def _take(self) -> None:
         with torch.inference_mode():  # as the host itself would load
-            memory.load_models_gpu(self._patchers, memory_required=int(self._memory_required), force_full_load=True)
-        for patcher in self._patchers:
-            _check_fully_loaded(patcher)
+            memory.load_models_gpu(
+                self._patchers, memory_required=int(self._memory_required), force_full_load=self._wholly
+            )
+            if not self._wholly:
+                self._make_room()
+        # Some modes of the host never load a model as a whole, whatever it is asked for.
+        self.bytes_elsewhere = sum(
+            max(0, patcher.model_size() - patcher.loaded_size())
+            for patchers in self._by_device().values()
+            for patcher in patchers
+        )
+        if self.bytes_elsewhere:
+            self.recompute = Recompute.EVERYTHING
         try:
             for patcher in self._patchers:
                 self._options += _clip_options(patcher.model)
@@ -101,6 +131,23 @@ class Loan:
         except BaseException:
             self._give_back()
             raise
+
+    def _by_device(self) -> dict[torch.device, list[Any]]:
+        """The patchers whose weights can be elsewhere than the device that computes with them."""
+        found: dict[torch.device, list[Any]] = {}
+        for patcher in self._patchers:
+            if not memory.is_device_cpu(patcher.load_device):
+                found.setdefault(patcher.load_device, []).append(patcher)
+        return found
+
+    def _make_room(self) -> None:
+        """What the host leaves loaded although there is too little memory beside it: older ones never load less of a
+        model that they have loaded, and on some devices a part of the memory is for weights in any case."""
+        for device, patchers in self._by_device().items():
+            for patcher in patchers:
+                lacking = self._memory_required - memory.get_free_memory(device)
+                if lacking > 0 and patcher.offload_device != device:
+                    patcher.partially_unload(patcher.offload_device, lacking)
 
     def _give_back(self) -> None:
         self._changes.close()
@@ -120,14 +167,19 @@ def training_kernels() -> Iterator[None]:
     # Newer hosts replace some of the others while this is set; older ones have no such flag.
     before = getattr(memory, "in_training", None)
     fp8_linear = getattr(comfy.ops, "fp8_linear", None)  # multiplies in fp8, where a gradient gets lost
+    # With a stream of its own the host fetches one layer while another computes, newer ones through a buffer that is
+    # overwritten before the gradient reads it. Without, every layer gets a copy that is its own.
+    offload_stream = memory.get_offload_stream
     with differentiable_kernels():
         try:
+            memory.get_offload_stream = lambda *_: None
             if fp8_linear is not None:
                 setattr(comfy.ops, "fp8_linear", lambda *_: None)  # noqa: B010 - the layers then cast their weights
             if before is not None:
                 memory.in_training = True  # pyright: ignore[reportAttributeAccessIssue]
             yield
         finally:
+            memory.get_offload_stream = offload_stream
             if fp8_linear is not None:
                 setattr(comfy.ops, "fp8_linear", fp8_linear)  # noqa: B010
             if before is not None:
@@ -178,12 +230,3 @@ def _plain(tensor: Tensor) -> Tensor:
 def _clip_options(root: nn.Module) -> list[tuple[SDClipModel, dict[str, Any]]]:
     encoders = [m for m in root.modules() if isinstance(m, SDClipModel)]
     return [(m, {name: vars(m)[name] for name in _CLIP_OPTIONS if name in vars(m)}) for m in encoders]
-
-
-def _check_fully_loaded(patcher: Any) -> None:
-    if patcher.load_device.type != "cpu" and patcher.loaded_size() < patcher.model_size():
-        # Off-loaded layers share one buffer on newer hosts: gradients would be wrong without a word.
-        raise ValueError(
-            f"{type(patcher.model).__name__} does not fit into the memory of {patcher.load_device} as a whole, which "
-            "training needs. Lower batch_size or resolution, or close what else uses the device."
-        )
