@@ -109,7 +109,7 @@ class HostBackend:
 
     def fingerprint(self) -> str:
         """Of the denoiser and the text encoders, patches included; to be asked while they are lent."""
-        return weights_fingerprint([self._patcher.model.diffusion_model, self._clip.cond_stage_model])
+        return weights_fingerprint([self._patcher, self._clip.patcher])
 
     def cost(self) -> str:
         """How a step is computed and what memory that takes, as far as it is known."""

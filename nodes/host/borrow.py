@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import comfy.model_management as memory
 import comfy.ops
 import torch
+from comfy.model_patcher import wipe_lowvram_weight
 from comfy.sd1_clip import SDClipModel
 from torch import Tensor, nn
 
@@ -106,6 +107,8 @@ class Loan:
         self._take()
 
     def _take(self) -> None:
+        for patcher in self._patchers:
+            _forget_old_marks(patcher)
         with torch.inference_mode():  # as the host itself would load
             memory.load_models_gpu(
                 self._patchers, memory_required=int(self._memory_required), force_full_load=self._wholly
@@ -159,6 +162,14 @@ class Loan:
         for encoder, options in self._options:
             vars(encoder).update(options)
         self._options.clear()
+
+
+def _forget_old_marks(patcher: Any) -> None:
+    """Of an unloaded model. The host leaves them on layers whose weights it casts in any case (text encoders), and would
+    take them for layers that fetch already when it next loads a part of the model: they would lose their LoRA."""
+    if patcher.loaded_size() == 0 and not patcher.model.model_lowvram:
+        for module in patcher.model.modules():
+            wipe_lowvram_weight(module)
 
 
 @contextmanager

@@ -42,12 +42,13 @@ class Card:
     """budget: bytes that it holds, weights included."""
 
     def __init__(self):
-        self.budget = 0.0
+        self.budget = 1e12
+        self.holds = {}
         self.streams = [Stream(), Stream()]
         self.fetched = 0
 
     def free(self, device=None, torch_free_too=False):
-        left = self.budget - sum(one.model_loaded_memory() for one in memory.current_loaded_models)
+        left = self.budget - sum(patcher.loaded_size() for patcher in self.holds.values())
         return (left, 0) if torch_free_too else left
 
     def stream(self, _):
@@ -67,7 +68,8 @@ def card(monkeypatch):
         monkeypatch.setattr(memory, name, value)
 
     def from_elsewhere(s, input=None, dtype=None, device=None, *more, **options):
-        if hasattr(s, "prev_comfy_cast_weights"):  # the host left its weights away
+        left_away = s.comfy_cast_weights and not getattr(s, "comfy_patched_weights", False)
+        if left_away and not plugin("ti_engine.memory").CountedMemory.active:
             made.fetched += 1
             device = torch.device("cpu", 0)  # which is another one than "cpu" to the host, and the same to torch
             dtype = input.dtype if dtype is None and input is not None else dtype
@@ -90,11 +92,16 @@ def size_of(models):
 
 def partly_lent(card, models, share=0.5):
     """A backend and its loan on a card for about `share` of the weights beside a step."""
-    backend = backend_of(models)
+    backend = backend_on(card, models)
     card.budget = 0
-    backend.lent(3, 64)
+    backend.lent(1, 64)
     card.budget = backend.plan.bytes + share * size_of(models)
-    return backend, backend.lent(3, 64)
+    return backend, backend.lent(1, 64)
+
+
+def backend_on(card, models):
+    card.holds |= {id(patcher.model): patcher for patcher in weights_of(models)}
+    return backend_of(models)
 
 
 def exact_gradient(backend, loan, monkeypatch):
@@ -117,7 +124,7 @@ def assert_as_never_loaded(models, before):
     for patcher in weights_of(models):
         assert patcher.loaded_size() == 0 and not patcher.model.model_lowvram
         for module in patcher.model.modules():
-            assert not hasattr(module, "prev_comfy_cast_weights")
+            assert getattr(module, "comfy_cast_weights", None) == getattr(type(module), "comfy_cast_weights", None)
             assert not getattr(module, "weight_function", []) and not getattr(module, "bias_function", [])
 
 
@@ -126,9 +133,8 @@ def test_the_gradient_is_that_of_a_model_that_fits(family, card, monkeypatch):
     with torch.inference_mode():
         fitting, models = build(family), build(family)
     with torch.inference_mode(False):
-        card.budget = 1e12
-        whole = backend_of(fitting)
-        lent = whole.lent(3, 64, "on")
+        whole = backend_on(card, fitting)
+        lent = whole.lent(1, 64, "on")
         wanted = exact_gradient(whole, lent, monkeypatch)
         assert lent.bytes_elsewhere == card.fetched == 0
         memory.unload_all_models()
@@ -192,7 +198,7 @@ def test_a_lora_is_part_of_the_layers_that_are_fetched(card):
             assert bool(loan.bytes_elsewhere) is (share < 1)
             memory.unload_all_models()
         card.budget = 1e12
-        plain = backend_of(models)
+        plain = backend_on(card, models)
         with plain.lent(3, 64):
             assert torch.cosine_similarity(Problem(plain, torch.float32).gradient(), gradients[0], dim=0) < 0.99
             assert plain.fingerprint() != prints[0]
@@ -207,8 +213,7 @@ def test_less_is_loaded_when_memory_runs_out(card):
         models = build("SDXL")
     before = snapshot(models)
     with torch.inference_mode(False):
-        card.budget = 1e12
-        backend = backend_of(models)
+        backend = backend_on(card, models)
         with backend.lent(3, 64) as loan:
             wanted = Problem(backend, torch.float32).gradient()
             elsewhere = [loan.bytes_elsewhere]
@@ -217,8 +222,7 @@ def test_less_is_loaded_when_memory_runs_out(card):
                 assert loan.recompute == 2
                 assert_same(Problem(backend, torch.float32).gradient(), wanted, 1e-3)
             assert elsewhere[0] == 0 and len(elsewhere) > 2 and elsewhere == sorted(elsewhere)
-            assert elsewhere[1] == pytest.approx(size_of(models) / 2, rel=0.2)
-            assert elsewhere[-1] > 0.9 * size_of(models)
+            assert 0.45 * size_of(models) < elsewhere[1] < 0.8 * size_of(models) < elsewhere[-1]
     assert_as_never_loaded(models, before)
 
 
@@ -231,9 +235,11 @@ def test_what_the_host_does_while_a_loan_is_paused_does_not_stay(card):
             wanted, elsewhere = Problem(backend, torch.float32).gradient(), loan.bytes_elsewhere
             with loan.paused(), torch.inference_mode():
                 assert memory.get_offload_stream(None) in card.streams
+                card.budget, budget = 1e12, card.budget
                 memory.load_models_gpu(weights_of(models), force_full_load=True)
                 assert all(patcher.loaded_size() == patcher.model_size() for patcher in weights_of(models))
                 memory.unload_all_models()
+                card.budget = budget
             assert loan.bytes_elsewhere == pytest.approx(elsewhere, rel=0.1)
             assert memory.get_offload_stream(None) is None
             assert_same(Problem(backend, torch.float32).gradient(), wanted, 1e-4)
@@ -244,14 +250,14 @@ def test_a_mode_that_never_loads_wholly(card, monkeypatch):
     monkeypatch.setattr(memory, "vram_state", memory.VRAMState.NO_VRAM)
     with torch.inference_mode():
         models = build("SD2")
-    card.budget = 1e12
     with torch.inference_mode(False):
-        backend = backend_of(models)
+        backend = backend_on(card, models)
         with backend.lent(3, 64) as loan:
             assert loan.bytes_elsewhere > 0.9 * size_of(models) and loan.recompute == 2
 
 
 def test_the_report_tells_what_stays_in_system_memory(card, models, train):
+    card.holds = {id(patcher.model): patcher for patcher in weights_of(models)}
     wanted = train(steps=[3])
     assert "system memory" not in wanted[3]
     memory.unload_all_models()
