@@ -18,7 +18,8 @@ from test_families import Problem, in_float64, snapshot
 from test_memory import backend_of, blocks_of, exactly
 from test_patched_models import lora
 
-FAMILIES = ["SD2", "SDXL", "Flux dev"]  # Flux adds in place and reads T5
+# Flux adds in place and reads T5. Shares of the weights that fit: in small, most of Flux are its tables of words.
+FAMILIES = {"SD2": 0.5, "SDXL": 0.5, "Flux dev": 0.02}
 
 
 class Stream:
@@ -119,8 +120,7 @@ def assert_same(gradient, wanted, tolerance=1e-9):
 def assert_as_never_loaded(models, before):
     with torch.inference_mode():
         memory.unload_all_models()
-    after = snapshot(models)
-    assert all(after[key][0] is tensor and torch.equal(after[key][1], bits) for key, (tensor, bits) in before.items())
+    assert all(torch.equal(bits, before[key][1]) for key, (_, bits) in snapshot(models).items())
     for patcher in weights_of(models):
         assert patcher.loaded_size() == 0 and not patcher.model.model_lowvram
         for module in patcher.model.modules():
@@ -138,10 +138,10 @@ def test_the_gradient_is_that_of_a_model_that_fits(family, card, monkeypatch):
         wanted = exact_gradient(whole, lent, monkeypatch)
         assert lent.bytes_elsewhere == card.fetched == 0
         memory.unload_all_models()
-        backend, loan = partly_lent(card, models)
+        backend, loan = partly_lent(card, models, FAMILIES[family])
         found = exact_gradient(backend, loan, monkeypatch)
-    assert 0.2 * size_of(models) < loan.bytes_elsewhere < 0.95 * size_of(models) and card.fetched > 10
-    assert loan.recompute == 2
+    assert any(0 < patcher.loaded_size() < patcher.model_size() for patcher in weights_of(models))
+    assert loan.bytes_elsewhere and card.fetched > 100 and loan.recompute == 2
     assert_same(found, wanted)
 
 
@@ -159,6 +159,7 @@ def test_nothing_of_the_host_is_changed(family, card):
             raise ZeroDivisionError
     assert memory.get_offload_stream(None) in card.streams
     assert any(patcher.model.model_lowvram for patcher in weights_of(models))
+    assert all(tensor is before[key][0] for key, (tensor, _) in snapshot(models).items())
     assert_as_never_loaded(models, before)
 
 
