@@ -219,7 +219,7 @@ def _swap_inference_tensors(root: nn.Module, swaps: list[_Swap]) -> None:
         # Some modules keep what they once computed as a plain attribute (rotary tables).
         for owner, is_parameter in ((module._parameters, True), (module._buffers, False), (vars(module), False)):
             for name, tensor in owner.items():
-                if not isinstance(tensor, Tensor) or not (tensor.is_inference() or tensor.requires_grad):
+                if not isinstance(tensor, Tensor) or (_can_be_saved(tensor) and not tensor.requires_grad):
                     continue
                 plain = _plain(tensor)
                 swaps.append(
@@ -227,6 +227,15 @@ def _swap_inference_tensors(root: nn.Module, swaps: list[_Swap]) -> None:
                 )
     for swap in swaps:
         swap.owner[swap.name] = swap.plain
+
+
+def _can_be_saved(tensor: Tensor) -> bool:
+    """Whether autograd can. One that the host has moved out of inference mode, as its button for unloading does, is no
+    inference tensor any longer, and has no version all the same."""
+    try:
+        return not tensor.is_inference() and tensor._version >= 0
+    except RuntimeError:
+        return False
 
 
 def _plain(tensor: Tensor) -> Tensor:
