@@ -6,12 +6,11 @@ save for backward. For the time of a loan each is replaced by a frozen parameter
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import comfy.model_management as memory
-import comfy.ops
 import torch
 from comfy.model_patcher import wipe_lowvram_weight
 from comfy.sd1_clip import SDClipModel
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 
 from ...ti_engine.memory import is_out_of_memory
 from ...ti_engine.memory_plan import Recompute
-from .kernels import differentiable_kernels
+from .kernels import training_kernels, weights_alone_quantised
 
 _CLIP_OPTIONS = ("layer", "layer_idx", "return_projected_pooled", "execution_device")  # set by every encoding
 
@@ -165,53 +164,12 @@ class Loan:
 
 
 def _forget_old_marks(patcher: Any) -> None:
-    """Of an unloaded model. The host leaves them on layers whose weights it casts in any case (text encoders), and would
-    take them for layers that fetch already when it next loads a part of the model: they would lose their LoRA."""
+    """Of an unloaded model. The host leaves them on layers whose weights it casts in any case (text encoders). When it
+    next loads a part of the model, it would take them for layers that fetch already, and these would lose their LoRA.
+    """
     if patcher.loaded_size() == 0 and not patcher.model.model_lowvram:
         for module in patcher.model.modules():
             wipe_lowvram_weight(module)
-
-
-@contextmanager
-def training_kernels() -> Iterator[None]:
-    """The host computes with kernels that have a backward while this lasts."""
-    # Newer hosts replace some of the others while this is set; older ones have no such flag.
-    before = getattr(memory, "in_training", None)
-    fp8_linear = getattr(comfy.ops, "fp8_linear", None)  # multiplies in fp8, where a gradient gets lost
-    # With a stream of its own the host fetches one layer while another computes, newer ones through a buffer that is
-    # overwritten before the gradient reads it. Without, every layer gets a copy that is its own.
-    offload_stream = memory.get_offload_stream
-    with differentiable_kernels():
-        try:
-            memory.get_offload_stream = lambda *_: None
-            if fp8_linear is not None:
-                setattr(comfy.ops, "fp8_linear", lambda *_: None)  # noqa: B010 - the layers then cast their weights
-            if before is not None:
-                memory.in_training = True  # pyright: ignore[reportAttributeAccessIssue]
-            yield
-        finally:
-            memory.get_offload_stream = offload_stream
-            if fp8_linear is not None:
-                setattr(comfy.ops, "fp8_linear", fp8_linear)  # noqa: B010
-            if before is not None:
-                memory.in_training = before  # pyright: ignore[reportAttributeAccessIssue]
-
-
-@contextmanager
-def weights_alone_quantised(roots: Iterable[nn.Module]) -> Iterator[None]:
-    """Layers with quantised weights multiply in the model's own precision while this lasts.
-
-    On cards that can, the host quantises what goes into them too, through which some versions let no gradient pass.
-    """
-    name = "_full_precision_mm"
-    layers = [module for root in roots for module in root.modules() if vars(module).get(name) is False]
-    try:
-        for layer in layers:
-            setattr(layer, name, True)
-        yield
-    finally:
-        for layer in layers:
-            setattr(layer, name, False)
 
 
 def _swap_inference_tensors(root: nn.Module, swaps: list[_Swap]) -> None:
@@ -230,8 +188,9 @@ def _swap_inference_tensors(root: nn.Module, swaps: list[_Swap]) -> None:
 
 
 def _can_be_saved(tensor: Tensor) -> bool:
-    """Whether autograd can. One that the host has moved out of inference mode, as its button for unloading does, is no
-    inference tensor any longer, and has no version all the same."""
+    """Whether autograd can. A weight that the host has moved outside of inference mode, as it does when a person asks
+    it to unload, is no inference tensor any longer, and has no version all the same.
+    """
     try:
         return not tensor.is_inference() and tensor._version >= 0
     except RuntimeError:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ...ti_engine.memory import CountedMemory
-from .borrow import training_kernels
+from .kernels import training_kernels
 
 
 def available_memory(device: torch.device, patchers: Sequence[Any]) -> float:

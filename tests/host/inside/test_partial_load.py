@@ -79,8 +79,13 @@ def card(monkeypatch):
     monkeypatch.setattr(comfy.ops, "cast_bias_weight", from_elsewhere)
     yield made
     made.budget = 1e30
-    memory.unload_all_models()
+    unload()
     getattr(memory, "STREAM_CAST_BUFFERS", {}).clear()
+
+
+def unload():
+    with torch.inference_mode():
+        memory.unload_all_models()
 
 
 def weights_of(models):
@@ -95,8 +100,7 @@ def partly_lent(card, models, share=0.5):
     """A backend and its loan on a card for as many bytes as `share` of the denoiser, beside a step."""
     backend = backend_on(card, models)
     card.budget = 0
-    backend.lent(1, 64)
-    card.budget = backend.plan.bytes + share * models.model.model_size()
+    card.budget = backend.lent(1, 64)._memory_required + share * models.model.model_size()
     return backend, backend.lent(1, 64)
 
 
@@ -124,8 +128,7 @@ def assert_same(gradient, wanted, tolerance=1e-9):
 
 
 def assert_as_never_loaded(models, before):
-    with torch.inference_mode():
-        memory.unload_all_models()
+    unload()
     assert all(torch.equal(bits, before[key][1]) for key, (_, bits) in snapshot(models).items())
     for patcher in weights_of(models):
         assert patcher.loaded_size() == 0 and not patcher.model.model_lowvram
@@ -143,7 +146,7 @@ def test_the_gradient_is_that_of_a_model_that_fits(family, card, monkeypatch):
         lent = whole.lent(1, 64, "on")
         wanted = exact_gradient(whole, lent, monkeypatch)
         assert lent.bytes_elsewhere == card.fetched == 0
-        memory.unload_all_models()
+        unload()
         backend, loan = partly_lent(card, models)
         found = exact_gradient(backend, loan, monkeypatch)
     assert any(0 < patcher.loaded_size() < patcher.model_size() for patcher in weights_of(models))
@@ -203,7 +206,7 @@ def test_a_lora_is_part_of_the_layers_that_are_fetched(card):
                 gradients.append(Problem(backend, torch.float32).gradient())
                 prints.append(backend.fingerprint())
             assert bool(loan.bytes_elsewhere) is (share < 1)
-            memory.unload_all_models()
+            unload()
         card.budget = 1e12
         plain = backend_on(card, models)
         with plain.lent(3, 64):
@@ -245,7 +248,7 @@ def test_what_the_host_does_while_a_loan_is_paused_does_not_stay(card):
                 card.budget, budget = 1e12, card.budget
                 memory.load_models_gpu(weights_of(models), force_full_load=True)
                 assert all(patcher.loaded_size() == patcher.model_size() for patcher in weights_of(models))
-                memory.unload_all_models()
+                unload()
                 card.budget = budget
             assert loan.bytes_elsewhere == pytest.approx(elsewhere, rel=0.1)
             assert memory.get_offload_stream(None) is None
@@ -267,7 +270,7 @@ def test_the_report_tells_what_stays_in_system_memory(card, models, train):
     put_on(card, models)
     wanted = train(steps=[3])
     assert "system memory" not in wanted[3]
-    memory.unload_all_models()
+    unload()
     card.budget = 0.7 * (models.model.model_size() + models.clip.patcher.model_size())
     found = train(steps=[3])
     assert "GB of the models stay in system memory and are fetched layer by layer" in found[3]
