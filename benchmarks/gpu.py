@@ -32,10 +32,13 @@ BLOCK = 1_000_003  # random numbers that weights are tiled with; a prime, so tha
 
 
 class Case(NamedTuple):
+    """share: of the denoiser's weights, what fits on the device beside a step."""
+
     family: str
     dtype: torch.dtype
     resolution: int
     batch_size: int
+    share: float = 1.0
 
 
 def main() -> None:
@@ -76,6 +79,7 @@ def cases(small: bool, device: str) -> list[Case]:
         Case("SD1.5", torch.bfloat16, sizes["SD1.5"], 4),
         Case("SDXL", torch.float16, sizes["SDXL"], 1),
         Case("SDXL", torch.bfloat16, sizes["SDXL"], 1),
+        Case("SDXL", torch.bfloat16, sizes["SDXL"], 1, share=0.5),
     ]
 
 
@@ -96,13 +100,15 @@ def plugin(name: str) -> Any:
 
 
 def measured(case: Case, small: bool, rounds: int) -> list[dict[str, Any]]:
-    """A row without checkpointing and one with it."""
+    """A row without checkpointing and one with it; only the latter where not all weights fit."""
     models = build(case.family, case.dtype, small)
     reference = gradient(models.model, models.clip, case, torch.float32)
     rows = []
-    for how in ("off", "on"):
+    for how in ("off", "on") if case.share == 1 else ("on",):
         backend = backend_of(models.model, models.clip)
-        with backend.lent(case.batch_size, case.resolution, how):
+        with backend.lent(case.batch_size, case.resolution, how) as loan:
+            while loan.bytes_elsewhere < (1 - case.share) * models.model.model_size() and backend.load_less():
+                pass
             synchronize(backend.device)
             ours, bare = our_step(backend, case), bare_step(backend, case)
             encode = encoding_step(backend, case)
@@ -120,6 +126,7 @@ def measured(case: Case, small: bool, rounds: int) -> list[dict[str, Any]]:
                 "bare_ms": round(seconds["bare"] * 1e3, 2),  # checkpointed too, where ours is
                 "ours_to_bare": round(seconds["ours"] / seconds["bare"], 3),
                 "encoder_share": round(seconds["encode"] / seconds["ours"], 3),
+                "elsewhere_gib": round(loan.bytes_elsewhere / GIB, 2),
                 "weights_gib": round((models.model.model_size() + models.clip.patcher.model_size()) / GIB, 2),
                 "peak_gib": needed and round(needed / GIB, 3),
                 "estimate_gib": backend.plan.bytes and round(backend.plan.bytes / GIB, 3),

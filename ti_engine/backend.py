@@ -105,6 +105,10 @@ class Backend(Protocol):
         """Checkpoint the denoiser from the next `denoise` on (checkpointing.py); False if it is or cannot be."""
         ...
 
+    def load_less(self) -> bool:
+        """Take weights off the device, where they can be fetched for every use; False if no more can leave."""
+        ...
+
     def sample(
         self, prompt: str, embedding: TokenEmbedding | None, seed: int, resolution: int, steps: int = 20
     ) -> Tensor:

@@ -48,8 +48,8 @@ class GradientSum:
     """Gradients of the mean loss of a batch, part by part, with the loss scaled as float16 needs it.
 
     What does not work is tried again with the same samples in a way that changes no result: where a gradient overflows
-    while the loss does not, the scale is lowered for good; where memory runs out, batches are split further for good,
-    and when one sample alone does not fit, the denoiser is checkpointed.
+    while the loss does not, the scale is lowered for good; where memory runs out, batches are split further for good;
+    when one sample alone does not fit, the denoiser is checkpointed, and after that fewer of its weights are loaded.
     """
 
     def __init__(self, backend: Backend, config: TrainConfig, vectors: Mapping[str, Tensor]) -> None:
@@ -96,7 +96,7 @@ class GradientSum:
         """The next smaller way to compute a batch. Raises MemoryError if there is none."""
         if self.parts < self._config.batch_size:
             self.parts = _parts(self._config.batch_size, self.parts + 1)
-        elif not self._backend.save_memory():
+        elif not self._backend.save_memory() and not self._backend.load_less():
             raise MemoryError(f"The memory of {self._backend.device} does not hold a step of one sample.")
         self.ran_out = True
         if torch.cuda.is_available():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import comfy.model_management as memory
@@ -17,6 +18,7 @@ from ...ti_engine.memory_plan import MemoryPlan, Recompute, choose_plan
 from .borrow import Loan
 from .caption_encoding import EncodedBatch, encode_captions
 from .denoiser import denoise
+from .dynamic import plain_clip, plain_model
 from .family import noise_schedule, recognise
 from .fingerprint import weights_fingerprint
 from .inpainting import with_masks
@@ -38,8 +40,9 @@ class HostBackend:
     loss_scale: float
 
     def __init__(self, model: Any, clip: Any, vae: Any) -> None:
-        self._family = recognise(model, clip, vae)
-        self._patcher, self._clip = _without_dynamic_loading(model), _clip_without_dynamic_loading(clip)
+        recognise(model, clip, vae)  # before their plain twins are loaded, which may take a while
+        self._patcher, self._clip = plain_model(model), plain_clip(clip)
+        self._family = recognise(self._patcher, self._clip, vae)
         self._vae = vae
         self._loan: Loan | None = None
         self._shape: tuple[int, ...] | None = None  # of one picture's latents, once there was one
@@ -76,17 +79,23 @@ class HostBackend:
         """
         patchers = [self._patcher, self._clip.patcher]
 
-        def count(samples: int, way: Recompute) -> int | None:
+        def count(samples: int, way: Recompute, fetched: bool = False) -> int | None:
             step = self._step_on_nothing(self._latent_shape(samples, resolution))
-            return counted_step(patchers, step, self._blocks.recomputed(way))
+            return counted_step(patchers, step, self._blocks.recomputed(way), fetched)
 
-        ways = self._blocks.ways(gradient_checkpointing)
-        self.plan = choose_plan(count, batch_size, available_memory(self.device, patchers), ways)
+        available = available_memory(self.device, patchers)
+        self.plan = choose_plan(count, batch_size, available, self._blocks.ways(gradient_checkpointing))
+        # What is not known, or asked for by name, is tried with all weights in place.
+        needed = 0 if gradient_checkpointing == "off" else self.plan.bytes or 0
+        wholly = memory.is_device_cpu(self.device) or needed <= available
+        if not wholly:  # some weights have to make room, and all may
+            fetching = partial(count, fetched=True)
+            self.plan = choose_plan(fetching, batch_size, available + self._weights(), (Recompute.EVERYTHING,))
         self.samples_at_once = self.plan.samples_at_once
         need = self.plan.bytes
         if need is None:
             need = self._patcher.model.memory_required(self._latent_shape(batch_size, resolution)) * _ACTIVATIONS
-        self._loan = Loan(patchers, need, self._blocks.recomputed, self.plan.recompute)
+        self._loan = Loan(patchers, need, self._blocks.recomputed, self.plan.recompute, wholly)
         return self._loan
 
     def save_memory(self) -> bool:
@@ -96,9 +105,12 @@ class HostBackend:
         self._loan.set_recompute(Recompute.EVERYTHING)
         return True
 
+    def load_less(self) -> bool:
+        return self._loan is not None and self._loan.load_less()
+
     def fingerprint(self) -> str:
         """Of the denoiser and the text encoders, patches included; to be asked while they are lent."""
-        return weights_fingerprint([self._patcher.model.diffusion_model, self._clip.cond_stage_model])
+        return weights_fingerprint([self._patcher, self._clip.patcher])
 
     def cost(self) -> str:
         """How a step is computed and what memory that takes, as far as it is known."""
@@ -109,11 +121,18 @@ class HostBackend:
             Recompute.ENCODERS: "checkpointing of the text encoders",
             Recompute.EVERYTHING: "checkpointing on",
         }[self._loan.recompute]
+        elsewhere = self._loan.bytes_elsewhere
+        if elsewhere:
+            how += f", {elsewhere / 1e9:.2g} GB of the models stay in system memory and are fetched layer by layer"
         if self.plan.bytes is None:
             return how
+        needed = self._weights() - elsewhere + self.plan.bytes
+        return f"{how}, about {needed / 1e9:.2g} GB of {self.device.type} memory"
+
+    def _weights(self) -> int:
+        """Bytes of those that the denoiser's device computes with."""
         patchers = (self._patcher, self._clip.patcher)
-        weights = sum(patcher.model_size() for patcher in patchers if patcher.load_device == self.device)
-        return f"{how}, about {(weights + self.plan.bytes) / 1e9:.2g} GB of {self.device.type} memory"
+        return sum(patcher.model_size() for patcher in patchers if patcher.load_device == self.device)
 
     def _latent_shape(self, samples: int, resolution: int) -> list[int]:
         """Of what `denoise` is given for `samples` pictures of that side."""
@@ -215,16 +234,3 @@ class HostBackend:
 
     def _originals_back(self) -> AbstractContextManager[None]:
         return self._loan.paused() if self._loan is not None and self._loan.is_open else nullcontext()
-
-
-def _without_dynamic_loading(patcher: Any) -> Any:
-    """Newer hosts fault weights in for each operation, and may evict them before the backward pass reads them."""
-    return patcher.get_non_dynamic_delegate() if getattr(patcher, "is_dynamic", bool)() else patcher
-
-
-def _clip_without_dynamic_loading(clip: Any) -> Any:
-    if not getattr(clip.patcher, "is_dynamic", bool)():
-        return clip
-    plain = clip.clone(disable_dynamic=True)
-    plain.cond_stage_model = plain.patcher.model  # clone() leaves it at the dynamic module
-    return plain

@@ -6,19 +6,19 @@ save for backward. For the time of a loan each is replaced by a frozen parameter
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import comfy.model_management as memory
-import comfy.ops
 import torch
+from comfy.model_patcher import wipe_lowvram_weight
 from comfy.sd1_clip import SDClipModel
 from torch import Tensor, nn
 
 from ...ti_engine.memory import is_out_of_memory
 from ...ti_engine.memory_plan import Recompute
-from .kernels import differentiable_kernels
+from .kernels import training_kernels, weights_alone_quantised
 
 _CLIP_OPTIONS = ("layer", "layer_idx", "return_projected_pooled", "execution_device")  # set by every encoding
 
@@ -31,11 +31,13 @@ class _Swap(NamedTuple):
 
 
 class Loan:
-    """The models of `patchers`, wholly on their devices and usable by autograd while the `with` lasts.
+    """The models of `patchers`, on their devices and usable by autograd while the `with` lasts.
 
     memory_required: bytes to keep free beside the weights. recomputed: makes the context in which blocks run twice for
-    their gradient, from the start on or, after `recompute`, from then on. After the `with`, however it ends, every
-    parameter, buffer, option and block is as it was.
+    their gradient, from the start on or, after `recompute`, from then on. wholly: all weights are loaded; else as many
+    as leave memory_required free, and the other layers fetch copies of theirs whenever they run, from where the host
+    keeps them. Autograd would hold on to those copies, so then everything is recomputed. After the `with`, however it
+    ends, every parameter, buffer, option and block is as it was.
     """
 
     def __init__(
@@ -44,12 +46,16 @@ class Loan:
         memory_required: float,
         recomputed: Callable[[Recompute], AbstractContextManager[None]] = lambda _: nullcontext(),
         recompute: Recompute = Recompute.NOTHING,
+        wholly: bool = True,
     ) -> None:
         self._patchers = list(patchers)
         self._memory_required = memory_required
         self._recomputed = recomputed
         self.recompute = recompute
         """What runs a second time for the gradient."""
+        self._wholly = wholly
+        self.bytes_elsewhere = 0
+        """Of the weights, those that are not on the device which computes with them."""
         self._swaps: list[_Swap] = []
         self._options: list[tuple[SDClipModel, dict[str, Any]]] = []
         self._changes, self._recomputing = ExitStack(), ExitStack()
@@ -72,6 +78,20 @@ class Loan:
         self._recomputing.close()
         self._recomputing.enter_context(self._recomputed(way))
 
+    def load_less(self) -> bool:
+        """Half of the weights leave their device; False if none could."""
+        if not self._by_device():
+            return False
+        before = self.bytes_elsewhere
+        self._give_back()
+        memory.soft_empty_cache()
+        for device, patchers in self._by_device().items():
+            loaded = sum(patcher.loaded_size() for patcher in patchers)
+            self._memory_required = max(self._memory_required, memory.get_free_memory(device) + loaded / 2)
+        self._wholly = False
+        self._take()
+        return self.bytes_elsewhere > before
+
     @contextmanager
     def paused(self) -> Iterator[None]:
         """The originals are back while this lasts, so that the host may sample, load and unload as it likes."""
@@ -86,10 +106,22 @@ class Loan:
         self._take()
 
     def _take(self) -> None:
-        with torch.inference_mode():  # as the host itself would load
-            memory.load_models_gpu(self._patchers, memory_required=int(self._memory_required), force_full_load=True)
         for patcher in self._patchers:
-            _check_fully_loaded(patcher)
+            _forget_old_marks(patcher)
+        with torch.inference_mode():  # as the host itself would load
+            memory.load_models_gpu(
+                self._patchers, memory_required=int(self._memory_required), force_full_load=self._wholly
+            )
+            if not self._wholly:
+                self._make_room()
+        # Some modes of the host never load a model as a whole, whatever it is asked for.
+        self.bytes_elsewhere = sum(
+            max(0, patcher.model_size() - patcher.loaded_size())
+            for patchers in self._by_device().values()
+            for patcher in patchers
+        )
+        if self.bytes_elsewhere:
+            self.recompute = Recompute.EVERYTHING
         try:
             for patcher in self._patchers:
                 self._options += _clip_options(patcher.model)
@@ -101,6 +133,23 @@ class Loan:
         except BaseException:
             self._give_back()
             raise
+
+    def _by_device(self) -> dict[torch.device, list[Any]]:
+        """The patchers whose weights can be elsewhere than the device that computes with them."""
+        found: dict[torch.device, list[Any]] = {}
+        for patcher in self._patchers:
+            if not memory.is_device_cpu(patcher.load_device):
+                found.setdefault(patcher.load_device, []).append(patcher)
+        return found
+
+    def _make_room(self) -> None:
+        """What the host leaves loaded although there is too little memory beside it: older ones never load less of a
+        model that they have loaded, and on some devices a part of the memory is for weights in any case."""
+        for device, patchers in self._by_device().items():
+            for patcher in patchers:
+                lacking = self._memory_required - memory.get_free_memory(device)
+                if lacking > 0 and patcher.offload_device != device:
+                    patcher.partially_unload(patcher.offload_device, lacking)
 
     def _give_back(self) -> None:
         self._changes.close()
@@ -114,41 +163,13 @@ class Loan:
         self._options.clear()
 
 
-@contextmanager
-def training_kernels() -> Iterator[None]:
-    """The host computes with kernels that have a backward while this lasts."""
-    # Newer hosts replace some of the others while this is set; older ones have no such flag.
-    before = getattr(memory, "in_training", None)
-    fp8_linear = getattr(comfy.ops, "fp8_linear", None)  # multiplies in fp8, where a gradient gets lost
-    with differentiable_kernels():
-        try:
-            if fp8_linear is not None:
-                setattr(comfy.ops, "fp8_linear", lambda *_: None)  # noqa: B010 - the layers then cast their weights
-            if before is not None:
-                memory.in_training = True  # pyright: ignore[reportAttributeAccessIssue]
-            yield
-        finally:
-            if fp8_linear is not None:
-                setattr(comfy.ops, "fp8_linear", fp8_linear)  # noqa: B010
-            if before is not None:
-                memory.in_training = before  # pyright: ignore[reportAttributeAccessIssue]
-
-
-@contextmanager
-def weights_alone_quantised(roots: Iterable[nn.Module]) -> Iterator[None]:
-    """Layers with quantised weights multiply in the model's own precision while this lasts.
-
-    On cards that can, the host quantises what goes into them too, through which some versions let no gradient pass.
+def _forget_old_marks(patcher: Any) -> None:
+    """Of an unloaded model. The host leaves them on layers whose weights it casts in any case (text encoders). When it
+    next loads a part of the model, it would take them for layers that fetch already, and these would lose their LoRA.
     """
-    name = "_full_precision_mm"
-    layers = [module for root in roots for module in root.modules() if vars(module).get(name) is False]
-    try:
-        for layer in layers:
-            setattr(layer, name, True)
-        yield
-    finally:
-        for layer in layers:
-            setattr(layer, name, False)
+    if patcher.loaded_size() == 0 and not patcher.model.model_lowvram:
+        for module in patcher.model.modules():
+            wipe_lowvram_weight(module)
 
 
 def _swap_inference_tensors(root: nn.Module, swaps: list[_Swap]) -> None:
@@ -156,7 +177,7 @@ def _swap_inference_tensors(root: nn.Module, swaps: list[_Swap]) -> None:
         # Some modules keep what they once computed as a plain attribute (rotary tables).
         for owner, is_parameter in ((module._parameters, True), (module._buffers, False), (vars(module), False)):
             for name, tensor in owner.items():
-                if not isinstance(tensor, Tensor) or not (tensor.is_inference() or tensor.requires_grad):
+                if not isinstance(tensor, Tensor) or (_can_be_saved(tensor) and not tensor.requires_grad):
                     continue
                 plain = _plain(tensor)
                 swaps.append(
@@ -164,6 +185,16 @@ def _swap_inference_tensors(root: nn.Module, swaps: list[_Swap]) -> None:
                 )
     for swap in swaps:
         swap.owner[swap.name] = swap.plain
+
+
+def _can_be_saved(tensor: Tensor) -> bool:
+    """Whether autograd can. A weight that the host has moved outside of inference mode, as it does when a person asks
+    it to unload, is no inference tensor any longer, and has no version all the same.
+    """
+    try:
+        return not tensor.is_inference() and tensor._version >= 0
+    except RuntimeError:
+        return False
 
 
 def _plain(tensor: Tensor) -> Tensor:
@@ -185,12 +216,3 @@ def _plain(tensor: Tensor) -> Tensor:
 def _clip_options(root: nn.Module) -> list[tuple[SDClipModel, dict[str, Any]]]:
     encoders = [m for m in root.modules() if isinstance(m, SDClipModel)]
     return [(m, {name: vars(m)[name] for name in _CLIP_OPTIONS if name in vars(m)}) for m in encoders]
-
-
-def _check_fully_loaded(patcher: Any) -> None:
-    if patcher.load_device.type != "cpu" and patcher.loaded_size() < patcher.model_size():
-        # Off-loaded layers share one buffer on newer hosts: gradients would be wrong without a word.
-        raise ValueError(
-            f"{type(patcher.model).__name__} does not fit into the memory of {patcher.load_device} as a whole, which "
-            "training needs. Lower batch_size or resolution, or close what else uses the device."
-        )

@@ -3,26 +3,47 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor
 
 _NUMBERS = 256  # of each tensor, evenly spaced: enough to tell two trainings apart, at no cost for any size
 
 
-def weights_fingerprint(modules: Iterable[nn.Module]) -> str:
-    """SHA-256 in hex over the name, shape, dtype and some numbers of every parameter, as they are loaded now.
+def weights_fingerprint(patchers: Iterable[Any]) -> str:
+    """SHA-256 in hex over the name, shape, dtype and some numbers of every parameter, and over its patches.
 
-    The host knows no file of a MODEL, and hashing all weights of a large one takes a minute. Patches count; of
-    quantised tensors only name, shape and dtype do.
+    The host knows no file of a MODEL, and hashing all weights of a large one takes a minute. The same whether the host
+    has worked the patches into the weights, or applies them whenever a layer runs; of quantised tensors only name,
+    shape and dtype count.
     """
     digest = hashlib.sha256()
-    for module in modules:
-        for name, parameter in module.named_parameters():
-            digest.update(f"{name} {tuple(parameter.shape)} {parameter.dtype}".encode())
-            if type(parameter.data) is torch.Tensor:
-                flat = parameter.detach().reshape(-1)
-                some = flat[:: max(1, len(flat) // _NUMBERS)][:_NUMBERS]
-                digest.update(some.to("cpu", torch.float32).numpy().tobytes())
+    for patcher in patchers:
+        for name, parameter in patcher.model.named_parameters():
+            original = patcher.backup[name].weight if name in patcher.backup else parameter
+            digest.update(f"{name} {tuple(original.shape)} {original.dtype}".encode())
+            for part in (original, *_parts(patcher.patches.get(name, ()))):
+                digest.update(_sample(part) if isinstance(part, Tensor) else str(part).encode())
     return digest.hexdigest()
+
+
+def _sample(tensor: Tensor) -> bytes:
+    if type(tensor.data) is not Tensor:
+        return b""
+    flat = tensor.detach().reshape(-1)
+    some = flat[:: max(1, len(flat) // _NUMBERS)][:_NUMBERS]
+    return some.to("cpu", torch.float32).numpy().tobytes()
+
+
+def _parts(patch: Any) -> Iterator[Tensor | str | float]:
+    """Tensors, names and strengths of the host's patches: nested tuples, and objects that keep theirs as weights."""
+    if isinstance(patch, (Tensor, str, int, float)):
+        yield patch
+    elif isinstance(patch, (tuple, list)):
+        for part in patch:
+            yield from _parts(part)
+    elif hasattr(patch, "weights"):
+        yield type(patch).__name__
+        yield from _parts(patch.weights)

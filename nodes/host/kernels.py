@@ -1,16 +1,65 @@
-"""Kernels for the time of a loan: plain twins of those without a backward, and torch's fused attention everywhere."""
+"""For the time of a loan, the host computes in ways that a gradient comes through unharmed, and fast.
+
+Its fused kernels have no backward, so their plain twins stand in for them; it multiplies in no fp8, no two layers share
+a buffer for their weights, and all attention is torch's fused one.
+"""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
+import comfy.model_management as memory
+import comfy.ops
 from comfy.ldm.modules import attention
+from torch import nn
 
 _HOST_PACKAGE = "comfy"
+
+
+@contextmanager
+def training_kernels() -> Iterator[None]:
+    """The host computes with kernels that have a backward while this lasts."""
+    # Newer hosts replace some of the others while this is set; older ones have no such flag.
+    before = getattr(memory, "in_training", None)
+    fp8_linear = getattr(comfy.ops, "fp8_linear", None)  # multiplies in fp8, where a gradient gets lost
+    # With a stream of its own the host fetches one layer while another computes, newer ones through a buffer that is
+    # overwritten before the gradient reads it. Without, every layer gets a copy that is its own.
+    offload_stream = memory.get_offload_stream
+    with differentiable_kernels():
+        try:
+            memory.get_offload_stream = lambda *_: None
+            if fp8_linear is not None:
+                setattr(comfy.ops, "fp8_linear", lambda *_: None)  # noqa: B010 - the layers then cast their weights
+            if before is not None:
+                memory.in_training = True  # pyright: ignore[reportAttributeAccessIssue]
+            yield
+        finally:
+            memory.get_offload_stream = offload_stream
+            if fp8_linear is not None:
+                setattr(comfy.ops, "fp8_linear", fp8_linear)  # noqa: B010
+            if before is not None:
+                memory.in_training = before  # pyright: ignore[reportAttributeAccessIssue]
+
+
+@contextmanager
+def weights_alone_quantised(roots: Iterable[nn.Module]) -> Iterator[None]:
+    """Layers with quantised weights multiply in the model's own precision while this lasts.
+
+    On cards that can, the host quantises what goes into them too, through which some versions let no gradient pass.
+    """
+    name = "_full_precision_mm"
+    layers = [module for root in roots for module in root.modules() if vars(module).get(name) is False]
+    try:
+        for layer in layers:
+            setattr(layer, name, True)
+        yield
+    finally:
+        for layer in layers:
+            setattr(layer, name, False)
 
 
 @contextmanager

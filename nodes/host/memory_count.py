@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from ...ti_engine.memory import CountedMemory
-from .borrow import training_kernels
+from .kernels import training_kernels
 
 
 def available_memory(device: torch.device, patchers: Sequence[Any]) -> float:
     """Bytes that are left on `device` with the models of `patchers` loaded and all others sent away."""
     free = float(memory.get_free_memory(device))
-    if device.type == "cpu":
+    if memory.is_device_cpu(device):
         return free  # the host keeps all weights there anyway
     loaded = (one for one in memory.current_loaded_models if one.device == device and one.model is not None)
     others = sum(one.model_loaded_memory() for one in loaded)
@@ -28,11 +28,12 @@ def available_memory(device: torch.device, patchers: Sequence[Any]) -> float:
 
 
 def counted_step(
-    patchers: Sequence[Any], step: Callable[[], None], recomputing: AbstractContextManager[Any]
+    patchers: Sequence[Any], step: Callable[[], None], recomputing: AbstractContextManager[Any], fetched: bool = False
 ) -> int | None:
     """The most bytes that `step` holds on the first patcher's device beside the weights; None if it cannot be counted.
 
     Runs it on stand-ins without contents, also for the weights, which are back afterwards, and inside of `recomputing`.
+    fetched: every layer that the host can leave off its device is, so that copies of its weights count.
     """
     from torch._subclasses.fake_tensor import FakeTensorMode  # not at the start: it is slow to import
 
@@ -40,9 +41,10 @@ def counted_step(
         with (
             _quietly("torch._subclasses.fake_tensor"),
             FakeTensorMode(allow_non_fake_inputs=True),
-            _stand_ins(patchers) as weights,
+            _stand_ins(patchers, fetched) as weights,
             recomputing,
             training_kernels(),
+            torch.autograd.set_multithreading_enabled(False),  # the mode of stand-ins is for one thread
             CountedMemory(weights) as counted,
         ):
             step()
@@ -67,14 +69,18 @@ def _quietly(logger: str) -> Iterator[None]:
 
 
 @contextmanager
-def _stand_ins(patchers: Sequence[Any]) -> Iterator[list[Tensor]]:
+def _stand_ins(patchers: Sequence[Any], fetched: bool) -> Iterator[list[Tensor]]:
     """The models' parameters and buffers replaced by tensors of their shapes on their devices."""
-    modules = [(module, patcher.load_device) for patcher in patchers for module in patcher.model.modules()]
+    modules = [(module, patcher) for patcher in patchers for module in patcher.model.modules()]
     # Not only the weights: some modules keep what they have computed.
     before = [(kept, dict(kept)) for module, _ in modules for kept in _kept(module)]
     made: list[Tensor] = []
     try:
-        for module, device in modules:
+        for module, patcher in modules:
+            away = fetched and hasattr(module, "comfy_cast_weights")
+            device = patcher.offload_device if away else patcher.load_device
+            if away:
+                module.comfy_cast_weights = True  # as the host tells a layer that its weights are elsewhere
             for tensors in (module._parameters, module._buffers):
                 for name, tensor in tensors.items():
                     if tensor is not None:

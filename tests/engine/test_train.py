@@ -544,10 +544,27 @@ def test_the_denoiser_is_checkpointed_when_one_sample_does_not_fit(monkeypatch):
     assert_same_run(whole, record)
 
 
+def test_fewer_weights_are_loaded_when_checkpointing_does_not_suffice(monkeypatch):
+    whole = run(toy_config(), ToyBackend(dtype=torch.float64))
+    backend = ToyBackend(dtype=torch.float64)
+    small_memory(backend, 0, monkeypatch, twice=1)
+    denoise = backend.denoise
+
+    def crowded(noisy, sigma, cond):
+        if backend.loaded > 0.25 and cond.requires_grad:
+            raise MemoryError
+        return denoise(noisy, sigma, cond)
+
+    monkeypatch.setattr(backend, "denoise", crowded)
+    record = run(toy_config(), backend)
+    assert backend.saves_memory and backend.loaded == 0.25 and record.parts == 8 and len(record.losses) == 30
+    assert_same_run(whole, record)
+
+
 def test_checkpointing_can_be_asked_for_and_forbidden(monkeypatch):
     backend = ToyBackend()
     run(toy_config(gradient_checkpointing="on"), backend)
-    assert backend.saves_memory
+    assert backend.saves_memory and backend.loaded == 1
     backend = ToyBackend()
     small_memory(backend, 0, monkeypatch, twice=8)
     with pytest.raises(torch.cuda.OutOfMemoryError):

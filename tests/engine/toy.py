@@ -59,6 +59,8 @@ class ToyBackend:
     resolution: int = 64
     saves_memory: bool = False
     """Whether `save_memory` was called."""
+    loaded: float = 1.0
+    """Share of the weights that is loaded; at least a quarter has to be."""
 
     def __post_init__(self) -> None:
         self.schedule = toy_schedule(self.prediction, self.dtype)
@@ -164,6 +166,10 @@ class ToyBackend:
     def save_memory(self) -> bool:
         saved, self.saves_memory = self.saves_memory, True
         return not saved
+
+    def load_less(self) -> bool:
+        before, self.loaded = self.loaded, max(0.25, self.loaded / 2)
+        return self.loaded < before
 
     def sample(
         self, prompt: str, embedding: TokenEmbedding | None, seed: int, resolution: int, steps: int = 20

@@ -142,6 +142,10 @@ class DiffusersBackend:
         self._checkpointed = True
         return bool(blocks)
 
+    def load_less(self) -> bool:
+        """Never: the whole pipeline is on its device."""
+        return False
+
     @torch.no_grad()
     def encode_pictures(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
         """As the Protocol says; float64 where the modules are float64. ValueError for a side the model cannot draw."""
