@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterable
-from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import allow_mutation_on_saved_tensors, saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 
 _SIGNS = ("out of memory", "can't allocate memory", "not enough memory")
@@ -29,9 +27,6 @@ class CountedMemory(TorchDispatchMode):
     libraries take for themselves. known: tensors from before, whose views are not new memory.
     """
 
-    active = 0
-    """How many are counting now, in all threads."""
-
     def __init__(self, known: Iterable[Tensor] = ()) -> None:
         super().__init__()
         self.now: dict[str, int] = {}
@@ -43,17 +38,7 @@ class CountedMemory(TorchDispatchMode):
             storage = tensor.untyped_storage()
             self._seen[storage._cdata] = storage
 
-    def __enter__(self) -> CountedMemory:
-        CountedMemory.active += 1
-        return super().__enter__()  # pyright: ignore[reportReturnType]
-
-    def __exit__(self, *error: Any) -> None:
-        CountedMemory.active -= 1
-        super().__exit__(*error)
-
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is torch.ops.aten._local_scalar_dense.default and CountedMemory.active:
-            return _anything(args[0])
         result = func(*args, **(kwargs or {}))
         for tensor in result if isinstance(result, (tuple, list)) else (result,):
             if isinstance(tensor, Tensor):
@@ -73,18 +58,3 @@ class CountedMemory(TorchDispatchMode):
             del self._seen[key]
 
         self._seen[key] = weakref.ref(storage, gone)
-
-
-def overwriting_allowed() -> AbstractContextManager[Any]:
-    """For networks that add in place to what autograd keeps: forward and backward have to happen inside.
-
-    torch's guard tells tensors by their address, which those without contents have not. They need no right values, only
-    no complaint.
-    """
-    if CountedMemory.active:
-        return saved_tensors_hooks(Tensor.detach, lambda kept: kept)
-    return allow_mutation_on_saved_tensors()
-
-
-def _anything(tensor: Tensor) -> bool | int | float:
-    return False if tensor.dtype == torch.bool else 1.0 if tensor.is_floating_point() else 1

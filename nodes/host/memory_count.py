@@ -12,7 +12,7 @@ import comfy.model_management as memory
 import torch
 from torch import Tensor, nn
 
-from ...ti_engine.memory import CountedMemory
+from ...ti_engine.without_contents import CountedWithoutContents
 from .borrow import training_kernels
 
 
@@ -43,7 +43,7 @@ def counted_step(
             _stand_ins(patchers) as weights,
             recomputing,
             training_kernels(),
-            CountedMemory(weights) as counted,
+            CountedWithoutContents(weights) as counted,
         ):
             step()
     except memory.InterruptProcessingException:
@@ -75,6 +75,8 @@ def _stand_ins(patchers: Sequence[Any]) -> Iterator[list[Tensor]]:
     made: list[Tensor] = []
     try:
         for module, device in modules:
+            # Where the host's code moves a module to its device, which has no effect but cannot be done with these.
+            vars(module)["_apply"] = lambda *_, kept=module, **__: kept
             for tensors in (module._parameters, module._buffers):
                 for name, tensor in tensors.items():
                     if tensor is not None:

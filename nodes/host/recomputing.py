@@ -11,7 +11,7 @@ from comfy.ldm.modules.attention import SpatialTransformer
 from torch import nn
 
 from ...ti_engine.checkpointing import checkpointed
-from ...ti_engine.memory import overwriting_allowed
+from ...ti_engine.overwriting import overwriting_allowed
 from ...ti_engine.memory_plan import Recompute
 from .caption_encoding import encoder_guard
 
