@@ -37,7 +37,7 @@ class _ClonesFirst(TorchDispatchMode):
         self._kept: dict[tuple[int, int], weakref.WeakSet[_Kept]] = {}
 
     def keep(self, tensor: Tensor) -> _Kept:
-        kept = _Kept(tensor)
+        kept = _Kept(tensor.detach())  # its graph would outlive the parts that no gradient goes through
         self._kept.setdefault(_place(tensor), weakref.WeakSet()).add(kept)
         return kept
 
@@ -53,11 +53,12 @@ class _ClonesFirst(TorchDispatchMode):
         return func(*args, **kwargs)
 
     def _clone(self, overwritten: Tensor) -> None:
-        clones: dict[int, Tensor] = {}
+        clones: dict[Any, Tensor] = {}
         for kept in self._kept.pop(_place(overwritten), ()):
-            if id(kept.tensor) not in clones:  # the same one may have been saved several times
-                clones[id(kept.tensor)] = kept.tensor.clone()
-            kept.tensor = clones[id(kept.tensor)]
+            view = (kept.tensor.dtype, kept.tensor.shape, kept.tensor.stride())
+            if view not in clones:  # the same one may have been saved several times
+                clones[view] = kept.tensor.clone()
+            kept.tensor = clones[view]
 
 
 def _place(tensor: Tensor) -> tuple[int, int]:

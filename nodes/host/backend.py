@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -21,9 +21,10 @@ from .family import noise_schedule, recognise
 from .fingerprint import weights_fingerprint
 from .inpainting import with_masks
 from .known_families import UNPROVEN
-from .memory_count import available_memory, counted_step
+from .memory_count import available_memory, has_ample_room
 from .picture import sample_picture
 from .recomputing import Blocks, blocks_of
+from .step_count import StepCount
 from .vocabulary import Vocabulary
 
 _ACTIVATIONS = 8  # training keeps the activations that sampling frees; times the host's own estimate for sampling
@@ -74,18 +75,16 @@ class HostBackend:
 
         gradient_checkpointing: as in TrainConfig. Sets `plan`, by what a step will need and what memory there is.
         """
-        patchers = [self._patcher, self._clip.patcher]
-
-        def count(samples: int, way: Recompute) -> int | None:
-            step = self._step_on_nothing(self._latent_shape(samples, resolution), way)
-            return counted_step(patchers, step, self._blocks.recomputed(way))
-
-        ways = self._blocks.ways(gradient_checkpointing)
-        self.plan = choose_plan(count, batch_size, available_memory(self.device, patchers), ways)
+        patchers, ways = [self._patcher, self._clip.patcher], self._blocks.ways(gradient_checkpointing)
+        available = available_memory(self.device, patchers)
+        estimate = self._patcher.model.memory_required(self._latent_shape(batch_size, resolution))
+        if has_ample_room(self.device, available, estimate, self._clip.patcher.model_size()):
+            self.plan = MemoryPlan(batch_size, ways[0], None)
+        else:
+            count = StepCount(self._patcher, self._clip, self._family, self._blocks, self._latent_shape(1, resolution))
+            self.plan = choose_plan(count.bytes, batch_size, available, ways)
         self.samples_at_once = self.plan.samples_at_once
-        need = self.plan.bytes
-        if need is None:
-            need = self._patcher.model.memory_required(self._latent_shape(batch_size, resolution)) * _ACTIVATIONS
+        need = estimate * _ACTIVATIONS if self.plan.bytes is None else self.plan.bytes
         self._loan = Loan(patchers, need, self._blocks.recomputed, self.plan.recompute)
         return self._loan
 
@@ -124,20 +123,6 @@ class HostBackend:
         frames = [1] if self._family.film else []
         channels, *rest = self._shape or (self._family.latent_channels, *frames, resolution // 8, resolution // 8)
         return [samples, channels + self.known_channels, *rest]
-
-    def _step_on_nothing(self, shape: Sequence[int], way: Recompute) -> Callable[[], None]:
-        """A step of `shape` latents that computes with whatever memory holds."""
-
-        def step() -> None:
-            captions = [f"a photo of S* , {number}" for number in range(shape[0])]
-            vectors = {key: torch.empty(1, info.width, requires_grad=True) for key, info in self.encoders.items()}
-            encoded = self._encode_captions(captions, {"S*": vectors}, True, way)
-            latents = torch.empty(*shape, device=self.device)
-            sigma, twice = latents.new_ones(shape[0]), self._must_run_twice(way)
-            denoise(self._patcher, latents, sigma, encoded.cond, self._family, twice).sum().backward()
-            encoded.backward()
-
-        return step
 
     def ignored(self) -> list[str]:
         """What is attached to the model and takes part in sampling but not in training, as sentences."""
@@ -194,25 +179,14 @@ class HostBackend:
     def encode(
         self, captions: Sequence[str], placeholder: str, vectors: Mapping[str, Tensor], differentiable: bool
     ) -> EncodedBatch:
-        return self._encode_captions(captions, {placeholder: vectors}, differentiable, self._recompute)
-
-    def _encode_captions(
-        self,
-        captions: Sequence[str],
-        words: Mapping[str, Mapping[str, Tensor]],
-        differentiable: bool,
-        way: Recompute,
-    ) -> EncodedBatch:
-        guarded = way is not Recompute.NOTHING and bool(self._blocks.encoders)
-        return encode_captions(self._clip, captions, words, differentiable, self._family.joins_captions, guarded)
+        guarded = self._blocks.guard_encoders(self._recompute)
+        together = self._family.joins_captions
+        return encode_captions(self._clip, captions, {placeholder: vectors}, differentiable, together, guarded)
 
     def denoise(self, noisy: Tensor, sigma: Tensor, cond: Any) -> Tensor:
         memory.throw_exception_if_processing_interrupted()
-        return denoise(self._patcher, noisy, sigma, cond, self._family, self._must_run_twice(self._recompute))
-
-    def _must_run_twice(self, way: Recompute) -> bool:
-        """Whether the network as a whole has to, because it adds in place and its blocks do not run twice."""
-        return self._family.adds_in_place and not (way is Recompute.EVERYTHING and self._blocks.denoiser)
+        twice = self._blocks.denoiser_as_a_whole(self._recompute)
+        return denoise(self._patcher, noisy, sigma, cond, self._family, twice)
 
     def sample(
         self, prompt: str, embedding: TokenEmbedding | None, seed: int, resolution: int, steps: int = 20

@@ -46,16 +46,19 @@ class EncodedBatch:
         entries = iter(self.cond.distinct)
         with torch.enable_grad(), _WithoutOut() if self.guarded else encoder_guard():
             for captions in self.passes:
-                leaves = [next(entries) for _ in captions]
-                if all(leaf[name].grad is None for leaf in leaves for name in _tensors(leaf)):
-                    continue
-                pairs = [
-                    (again[name], leaf[name].grad)
-                    for leaf, again in zip(leaves, run_encoders(self.clip, captions), strict=True)
-                    for name in _tensors(leaf)
-                    if leaf[name].grad is not None and again[name].requires_grad
-                ]
-                torch.autograd.backward([tensor for tensor, _ in pairs], [gradient for _, gradient in pairs])
+                self._carry_on(captions, [next(entries) for _ in captions])
+
+    def _carry_on(self, captions: list[Tokens], leaves: list[Entry]) -> None:
+        """For one pass, of which nothing is left when the next begins."""
+        if all(leaf[name].grad is None for leaf in leaves for name in _tensors(leaf)):
+            return
+        pairs = [
+            (again[name], leaf[name].grad)
+            for leaf, again in zip(leaves, run_encoders(self.clip, captions), strict=True)
+            for name in _tensors(leaf)
+            if leaf[name].grad is not None and again[name].requires_grad
+        ]
+        torch.autograd.backward([tensor for tensor, _ in pairs], [gradient for _, gradient in pairs])
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from typing import Any
 import comfy.model_management as memory
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ...ti_engine.without_contents import CountedWithoutContents
 from .borrow import training_kernels
@@ -27,15 +28,28 @@ def available_memory(device: torch.device, patchers: Sequence[Any]) -> float:
     return free + others - weights - memory.extra_reserved_memory()
 
 
-def counted_step(
-    patchers: Sequence[Any], step: Callable[[], None], recomputing: AbstractContextManager[Any]
-) -> int | None:
-    """The most bytes that `step` holds on the first patcher's device beside the weights; None if it cannot be counted.
+def has_ample_room(device: torch.device, available: float, estimate: float, encoders: float) -> bool:
+    """Whether a step need not be counted. estimate: the host's own, of sampling; encoders: the size of their weights.
 
-    Runs it on stand-ins without contents, also for the weights, which are back afterwards, and inside of `recomputing`.
+    Only on a CPU, where a small model would have done its first steps meanwhile.
     """
-    from torch._subclasses.fake_tensor import FakeTensorMode  # not at the start: it is slow to import
+    return device.type == "cpu" and ample(estimate, encoders) < available
 
+
+def ample(estimate: float, encoders: float) -> float:
+    """Bytes that a step never takes: the tests hold them against the steps of published models."""
+    return 64 * estimate + 8 * encoders
+
+
+def counted_parts(
+    patchers: Sequence[Any], parts: Sequence[Callable[[], None]], recomputing: AbstractContextManager[Any]
+) -> list[int] | None:
+    """The most bytes that each of `parts` holds on the first patcher's device beside the weights.
+
+    None if that cannot be counted. Runs them, one after another, on stand-ins without contents, also for the weights,
+    which are back afterwards, and inside of `recomputing`.
+    """
+    device, peaks = patchers[0].load_device.type, []
     try:
         with (
             _quietly("torch._subclasses.fake_tensor"),
@@ -45,13 +59,16 @@ def counted_step(
             training_kernels(),
             CountedWithoutContents(weights) as counted,
         ):
-            step()
+            for part in parts:
+                counted.peak = dict(counted.now)
+                part()
+                peaks.append(counted.peak.get(device, 0))
     except memory.InterruptProcessingException:
         raise
-    except Exception as error:  # an operation whose result depends on values: then nothing is known
+    except Exception as error:  # what the code does depends on values that are not known
         logging.info("Textual Inversion could not count the memory of a step: %s: %s", type(error).__name__, error)
         return None
-    return counted.peak.get(patchers[0].load_device.type, 0)
+    return peaks
 
 
 @contextmanager

@@ -11,8 +11,8 @@ from comfy.ldm.modules.attention import SpatialTransformer
 from torch import nn
 
 from ...ti_engine.checkpointing import checkpointed
-from ...ti_engine.overwriting import overwriting_allowed
 from ...ti_engine.memory_plan import Recompute
+from ...ti_engine.overwriting import overwriting_allowed
 from .caption_encoding import encoder_guard
 
 _SEQUENCES = (nn.ModuleList, nn.Sequential, SpatialTransformer)
@@ -37,6 +37,14 @@ class Blocks:
         if gradient_checkpointing == "on" or (self.denoiser_adds_in_place and self.denoiser):
             return (Recompute.EVERYTHING,)
         return tuple(Recompute)
+
+    def guard_encoders(self, way: Recompute) -> bool:
+        """Whether their layers see to their own guards."""
+        return way >= Recompute.ENCODERS and bool(self.encoders)
+
+    def denoiser_as_a_whole(self, way: Recompute) -> bool:
+        """Whether it has to run twice as a whole, because it adds in place and its blocks do not run twice."""
+        return self.denoiser_adds_in_place and not (way is Recompute.EVERYTHING and self.denoiser)
 
     @contextmanager
     def recomputed(self, way: Recompute) -> Iterator[None]:
