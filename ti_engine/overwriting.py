@@ -63,4 +63,4 @@ class _ClonesFirst(TorchDispatchMode):
 
 def _place(tensor: Tensor) -> tuple[int, int]:
     """The storage's address and where in it the tensor begins."""
-    return tensor.untyped_storage()._cdata, tensor.storage_offset()
+    return tensor.untyped_storage()._cdata, int(tensor.storage_offset())

@@ -66,9 +66,7 @@ class StepWithoutContents:
         vectors = {k: torch.empty(1, e.width, requires_grad=True) for k, e in count.family.encoders.items()}
         guarded = count.blocks.guard_encoders(self._way)
         self._encoded = encode_captions(count.clip, captions, {"S*": vectors}, True, together, guarded)
-        if (
-            not together
-        ):  # one after another, of which one is like the other: it is run once, and its results stand twice
+        if not together:  # then they go one after another, and one is like the other
             (entry,) = self._encoded.cond.distinct
             self._encoded.cond = Conditioning([another(entry) for _ in range(samples)], [*range(samples)])
         self._latents = torch.empty(samples, *count.one[1:], device=count.patcher.load_device)

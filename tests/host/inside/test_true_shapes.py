@@ -45,8 +45,6 @@ def test_memory(name, monkeypatch):
     assert weights + steps[-1] < GOALS.get(name, 1e12)
     assert max(steps) < plugin("nodes.host.memory_count").ample(models.model.model.memory_required(shape), encoders)
     record(
-        published.family, published=name, memory=dict(
-            resolution=resolution, precision=published.precision, weights=weights, smallest=steps[-1], fastest=steps[0]
-        ),
+        name, about="memory", family=published.family, precision=published.precision, resolution=resolution,
+        weights=weights, fastest=steps[0], smallest=steps[-1],
     )  # fmt: skip
-    print(name, resolution, weights, steps, models.model.model.memory_required(shape), count._found)
