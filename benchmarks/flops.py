@@ -88,7 +88,7 @@ def counted(models: Models, resolution: int, samples: int, twice: bool) -> Work:
             encoded.backward()
             work.encoding = counter.get_total_flops() - work.bare
 
-    if count.counted_step([models.model, models.clip.patcher], step, backend._blocks.recomputed(way)) is None:
+    if count.counted_parts([models.model, models.clip.patcher], [step], backend._blocks.recomputed(way)) is None:
         raise RuntimeError("This step cannot be counted; the host's log says why.")
     return work
 

@@ -24,7 +24,7 @@ def checkpointed(
 ) -> Iterator[None]:
     """While this lasts, `blocks` keep only their inputs; afterwards each one's `forward` is what it was.
 
-    guard: what a run with gradients needs around it, such as memory.overwriting_allowed for blocks that overwrite what
+    guard: what a run with gradients needs around it, such as overwriting_allowed for blocks that overwrite what
     autograd would have to keep. Where no gradient is asked for, nothing changes, nor for a block that is given a tensor
     to learn through in another way than as an argument, or inside of lists, tuples and dataclasses.
     """

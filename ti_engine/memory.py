@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.autograd.graph import saved_tensors_hooks
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 _SIGNS = ("out of memory", "can't allocate memory", "not enough memory")
@@ -39,9 +38,6 @@ class CountedMemory(TorchDispatchMode):
     libraries take for themselves. known: tensors from before, whose views are not new memory.
     """
 
-    active = 0
-    """How many are counting now, in all threads."""
-
     def __init__(self, known: Iterable[Tensor] = ()) -> None:
         super().__init__()
         self.now: dict[str, int] = {}
@@ -53,17 +49,7 @@ class CountedMemory(TorchDispatchMode):
             storage = tensor.untyped_storage()
             self._seen[storage._cdata] = storage
 
-    def __enter__(self) -> CountedMemory:
-        CountedMemory.active += 1
-        return super().__enter__()  # pyright: ignore[reportReturnType]
-
-    def __exit__(self, *error: Any) -> None:
-        CountedMemory.active -= 1
-        super().__exit__(*error)
-
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is torch.ops.aten._local_scalar_dense.default and CountedMemory.active:
-            return _anything(args[0])
         result = func(*args, **(kwargs or {}))
         for tensor in result if isinstance(result, (tuple, list)) else (result,):
             if isinstance(tensor, Tensor):
@@ -83,26 +69,3 @@ class CountedMemory(TorchDispatchMode):
             del self._seen[key]
 
         self._seen[key] = weakref.ref(storage, gone)
-
-
-def overwriting_allowed() -> AbstractContextManager[Any]:
-    """For networks that add in place to what autograd keeps: while this lasts it keeps copies instead, but of weights.
-
-    Forward has to happen inside. The originals are free as soon as the network lets go of them, so this costs time to
-    copy and hardly any memory. torch's own guard for it, which copies only what is overwritten, is a dispatch mode, in
-    which tensor classes of others (GGUF weights) do not work, and has to be open at the backward too.
-    """
-    return saved_tensors_hooks(_copy, lambda kept: kept)
-
-
-def _copy(tensor: Tensor) -> Tensor:
-    # A layer may keep a view of its weight.
-    if isinstance(tensor if tensor._base is None else tensor._base, nn.Parameter):
-        return tensor
-    # An expanded tensor (a mask for all heads) stays one.
-    once = tuple(slice(0, 1) if stride == 0 else slice(None) for stride in tensor.stride())
-    return tensor.detach()[once].clone().expand(tensor.shape)
-
-
-def _anything(tensor: Tensor) -> bool | int | float:
-    return False if tensor.dtype == torch.bool else 1.0 if tensor.is_floating_point() else 1

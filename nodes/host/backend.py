@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
@@ -23,9 +23,10 @@ from .family import noise_schedule, recognise
 from .fingerprint import weights_fingerprint
 from .inpainting import with_masks
 from .known_families import UNPROVEN
-from .memory_count import available_memory, counted_step
+from .memory_count import available_memory, has_ample_room
 from .picture import sample_picture
 from .recomputing import Blocks, blocks_of
+from .step_count import StepCount
 from .vocabulary import Vocabulary
 
 _ACTIVATIONS = 8  # training keeps the activations that sampling frees; times the host's own estimate for sampling
@@ -77,24 +78,22 @@ class HostBackend:
 
         gradient_checkpointing: as in TrainConfig. Sets `plan`, by what a step will need and what memory there is.
         """
-        patchers = [self._patcher, self._clip.patcher]
-
-        def count(samples: int, way: Recompute, fetched: bool = False) -> int | None:
-            step = self._step_on_nothing(self._latent_shape(samples, resolution))
-            return counted_step(patchers, step, self._blocks.recomputed(way), fetched)
-
+        patchers, ways = [self._patcher, self._clip.patcher], self._blocks.ways(gradient_checkpointing)
         available = available_memory(self.device, patchers)
-        self.plan = choose_plan(count, batch_size, available, self._blocks.ways(gradient_checkpointing))
+        estimate = self._patcher.model.memory_required(self._latent_shape(batch_size, resolution))
+        count = StepCount(self._patcher, self._clip, self._family, self._blocks, self._latent_shape(1, resolution))
+        if has_ample_room(self.device, available, estimate, self._clip.patcher.model_size()):
+            self.plan = MemoryPlan(batch_size, ways[0], None)
+        else:
+            self.plan = choose_plan(count.bytes, batch_size, available, ways)
         # What is not known, or asked for by name, is tried with all weights in place.
         needed = 0 if gradient_checkpointing == "off" else self.plan.bytes or 0
         wholly = memory.is_device_cpu(self.device) or needed <= available
         if not wholly:  # some weights have to make room, and all may
-            fetching = partial(count, fetched=True)
+            fetching = partial(count.bytes, fetched=True)
             self.plan = choose_plan(fetching, batch_size, available + self._weights(), (Recompute.EVERYTHING,))
         self.samples_at_once = self.plan.samples_at_once
-        need = self.plan.bytes
-        if need is None:
-            need = self._patcher.model.memory_required(self._latent_shape(batch_size, resolution)) * _ACTIVATIONS
+        need = estimate * _ACTIVATIONS if self.plan.bytes is None else self.plan.bytes
         self._loan = Loan(patchers, need, self._blocks.recomputed, self.plan.recompute, wholly)
         return self._loan
 
@@ -139,19 +138,6 @@ class HostBackend:
         frames = [1] if self._family.film else []
         channels, *rest = self._shape or (self._family.latent_channels, *frames, resolution // 8, resolution // 8)
         return [samples, channels + self.known_channels, *rest]
-
-    def _step_on_nothing(self, shape: Sequence[int]) -> Callable[[], None]:
-        """A step of `shape` latents that computes with whatever memory holds."""
-
-        def step() -> None:
-            captions = [f"a photo of S* , {number}" for number in range(shape[0])]
-            vectors = {key: torch.empty(1, info.width, requires_grad=True) for key, info in self.encoders.items()}
-            encoded = self.encode(captions, "S*", vectors, True)
-            latents = torch.empty(*shape, device=self.device)
-            denoise(self._patcher, latents, latents.new_ones(shape[0]), encoded.cond, self._family).sum().backward()
-            encoded.backward()
-
-        return step
 
     def ignored(self) -> list[str]:
         """What is attached to the model and takes part in sampling but not in training, as sentences."""

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from ...ti_engine.memory import overwriting_allowed
+from ...ti_engine.overwriting import overwriting_allowed
 from .prompt import Tokens, tokenize
 
 Entry = dict[str, Any]

@@ -13,7 +13,7 @@ from comfy.sampler_helpers import convert_cond
 from comfy.samplers import encode_model_conds
 from torch import Tensor
 
-from ...ti_engine.memory import overwriting_allowed
+from ...ti_engine.overwriting import overwriting_allowed
 from .caption_encoding import Conditioning, Entry
 from .family import Family
 

@@ -6,13 +6,14 @@ import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import comfy.model_management as memory
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
-from ...ti_engine.memory import CountedMemory
+from ...ti_engine.without_contents import CountedWithoutContents
 from .kernels import training_kernels
 
 
@@ -27,16 +28,39 @@ def available_memory(device: torch.device, patchers: Sequence[Any]) -> float:
     return free + others - weights - memory.extra_reserved_memory()
 
 
-def counted_step(
-    patchers: Sequence[Any], step: Callable[[], None], recomputing: AbstractContextManager[Any], fetched: bool = False
-) -> int | None:
-    """The most bytes that `step` holds on the first patcher's device beside the weights; None if it cannot be counted.
+def has_ample_room(device: torch.device, available: float, estimate: float, encoders: float) -> bool:
+    """Whether a step need not be counted. estimate: the host's own, of sampling; encoders: the size of their weights.
 
-    Runs it on stand-ins without contents, also for the weights, which are back afterwards, and inside of `recomputing`.
-    fetched: every layer that the host can leave off its device is, so that copies of its weights count.
+    Only on a CPU, where a small model would have done its first steps meanwhile.
     """
-    from torch._subclasses.fake_tensor import FakeTensorMode  # not at the start: it is slow to import
+    return memory.is_device_cpu(device) and ample(estimate, encoders) < available
 
+
+def ample(estimate: float, encoders: float) -> float:
+    """Bytes that a step never takes: the tests hold them against the steps of published models."""
+    return 64 * estimate + 8 * encoders
+
+
+class Held(NamedTuple):
+    """Bytes: the most at once, and what is still there at the end."""
+
+    peak: int
+    kept: int
+
+
+def counted_parts(
+    patchers: Sequence[Any],
+    parts: Sequence[Callable[[], None]],
+    recomputing: AbstractContextManager[Any],
+    fetched: bool = False,
+) -> list[Held] | None:
+    """What each of `parts` holds on the first patcher's device beside the weights; None if it cannot be counted.
+
+    Runs them, one after another, on stand-ins without contents, also for the weights, which are back afterwards, and
+    inside of `recomputing`. fetched: every layer that the host can leave off its device is, so that copies of its
+    weights count.
+    """
+    device, held = patchers[0].load_device.type, []
     try:
         with (
             _quietly("torch._subclasses.fake_tensor"),
@@ -45,15 +69,18 @@ def counted_step(
             recomputing,
             training_kernels(),
             torch.autograd.set_multithreading_enabled(False),  # the mode of stand-ins is for one thread
-            CountedMemory(weights) as counted,
+            CountedWithoutContents(weights) as counted,
         ):
-            step()
+            for part in parts:
+                counted.peak = dict(counted.now)
+                part()
+                held.append(Held(counted.peak.get(device, 0), counted.now.get(device, 0)))
     except memory.InterruptProcessingException:
         raise
-    except Exception as error:  # an operation whose result depends on values: then nothing is known
+    except Exception as error:  # what the code does depends on values that are not known
         logging.info("Textual Inversion could not count the memory of a step: %s: %s", type(error).__name__, error)
         return None
-    return counted.peak.get(patchers[0].load_device.type, 0)
+    return held
 
 
 @contextmanager
@@ -81,6 +108,8 @@ def _stand_ins(patchers: Sequence[Any], fetched: bool) -> Iterator[list[Tensor]]
             device = patcher.offload_device if away else patcher.load_device
             if away:
                 module.comfy_cast_weights = True  # as the host tells a layer that its weights are elsewhere
+            # Where the host's code moves a module to its device, which has no effect but cannot be done with these.
+            vars(module)["_apply"] = lambda *_, kept=module, **__: kept
             for tensors in (module._parameters, module._buffers):
                 for name, tensor in tensors.items():
                     if tensor is not None:

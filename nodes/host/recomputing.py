@@ -11,8 +11,8 @@ from comfy.ldm.modules.attention import SpatialTransformer
 from torch import nn
 
 from ...ti_engine.checkpointing import checkpointed
-from ...ti_engine.memory import overwriting_allowed
 from ...ti_engine.memory_plan import Recompute
+from ...ti_engine.overwriting import overwriting_allowed
 from .caption_encoding import encoder_guard
 
 _SEQUENCES = (nn.ModuleList, nn.Sequential, SpatialTransformer)

@@ -11,7 +11,8 @@ from torch import nn
 from torch.autograd.graph import allow_mutation_on_saved_tensors
 
 from ti_engine.checkpointing import checkpointed
-from ti_engine.memory import CountedMemory, overwriting_allowed
+from ti_engine.memory import CountedMemory
+from ti_engine.overwriting import overwriting_allowed
 
 WIDTH = 16
 

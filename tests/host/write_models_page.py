@@ -1,13 +1,14 @@
 """Writes docs/models.md from what the tests find out: python tests/host/write_models_page.py ~/ComfyUI [more hosts]
 
-Runs tests/host/inside/test_families.py in each host's interpreter, in minutes. With .json files in place of folders it
-takes what such a run has found before (TI_PROOFS=file.json).
+Runs tests/host/inside/test_families.py in each host's interpreter, and test_true_shapes.py in the newest one's, in
+minutes. With .json files in place of folders it takes what such a run has found before (TI_PROOFS=file.json).
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -48,10 +49,11 @@ Real checkpoints of true shape are random too: SD1.5's in the tests, SD2's and S
 ## What trains
 
 A gradient error stands for "trains and is proven"; a dash for a ComfyUI that does not have the family yet. "File keys"
-are the text encoders and the names of their vectors in a saved word.
+are the text encoders and the names of their vectors in a saved word. "Memory" is the least that a step of one picture
+takes with all weights, of the first model in the table below.
 
-| family | {hosts} | file keys | target | `embedding:` |
-|---|{bars}---|---|---|
+| family | {hosts} | file keys | target | `embedding:` | memory |
+|---|{bars}---|---|---|---|
 {rows}
 
 Models of films learn from pictures as films of one frame. Inpainting models see each picture behind {masks} masks
@@ -61,6 +63,21 @@ tokenizer, whose token numbers reach the model without a text encoder, reads "th
 
 `embedding:` yes: ComfyUI's own syntax finds a saved word too, on its newest version above. no: it has none for this
 family, or stumbles over its own; use *Encode Prompt with S\\**.
+
+## Memory
+
+What training on one picture at a time holds at its highest point: the weights of the model and of its text encoders,
+and a step beside them. Counted by `tests/host/inside/test_true_shapes.py` with ComfyUI's own classes at the shapes of
+the published models, without their contents; the autoencoder is gone by then, and a device's libraries and allocator
+take some more. "Smallest" runs every block twice for its gradient; "fastest" keeps what it computed, where the model
+allows for it. Which of them a run takes is planned by the memory that there is ([memory.md](memory.md)).
+
+| model | weights in | pictures | weights | step, smallest | step, fastest | in all, smallest |
+|---|---|---|---|---|---|---|
+{memory}
+
+fp8: the model's weights and those of T5 and language models in 8 bits, CLIP's in 16; it computes in bfloat16. The text
+encoders compute in float32.
 
 ## Every family of ComfyUI {newest}
 
@@ -73,9 +90,11 @@ family, or stumbles over its own; use *Encode Prompt with S\\**.
 def main(sources: list[str]) -> None:
     if not sources:
         sys.exit(__doc__)
-    found = sorted((load(Path(s).expanduser()) for s in sources), key=lambda f: [int(n) for n in f["host"].split(".")])
+    paths = sorted((Path(s).expanduser() for s in sources), key=version)
+    found = [load(path, newest=path is paths[-1]) for path in paths]
+    memory = found[-1].get("memory", {})
     families = list(dict.fromkeys(name for host in reversed(found) for name in host["families"]))
-    lines = [row(name, found) for name in families]
+    lines = [row(name, found, least(name, memory)) for name in families]
     proven: dict[str, list[str]] = {}
     for name, facts in found[-1]["families"].items():
         proven.setdefault(facts["supported"], []).append(name)
@@ -83,14 +102,22 @@ def main(sources: list[str]) -> None:
     page = HEAD.format(
         cosine=f"{int(cosine * 1e5) / 1e5:.5f}", hosts=" | ".join(host["host"] for host in found),
         bars="---|" * len(found), rows="\n".join(lines), newest=found[-1]["host"], masks=found[-1]["masks"],
+        memory="\n".join(memory_row(name, facts) for name, facts in memory.items()),
         all="\n".join(f"| {name} | {said(name, reason, proven)} |" for name, reason in found[-1]["all"].items()),
     )  # fmt: skip
     PAGE.write_text(page)
     print(f"wrote {PAGE}")
 
 
-def load(source: Path) -> dict[str, Any]:
-    """What a run of the tests has found; it is made if `source` is a checkout of ComfyUI."""
+def version(source: Path) -> list[int]:
+    """Of the host that `source` is a checkout of, or that its run was made with."""
+    is_run = source.suffix == ".json"
+    text = json.loads(source.read_text())["host"] if is_run else (source / "comfyui_version.py").read_text()
+    return [int(number) for number in re.search(r"\d+(\.\d+)+", text)[0].split(".")]
+
+
+def load(source: Path, newest: bool) -> dict[str, Any]:
+    """What a run of the tests has found; it is made if `source` is a checkout of ComfyUI, on the newest with memory."""
     if source.suffix == ".json":
         return json.loads(source.read_text())
     python = next((source / venv / "bin" / "python" for venv in (".venv", "venv") if (source / venv).exists()), None)
@@ -101,18 +128,39 @@ def load(source: Path) -> dict[str, Any]:
             **os.environ, "PYTHONPATH": str(lend_pytest(scratch / "pytest")), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
             "TI_INSIDE_HOST": folder, "TI_PROOFS": str(scratch / "proofs.json"), "OMP_NUM_THREADS": "1",
         }  # fmt: skip
-        tests = HERE / "inside" / "test_families.py"
-        command = [python or sys.executable, "-m", "pytest", tests, "-q", "-p", "no:cacheprovider"]
+        names = ["test_families.py", "test_true_shapes.py"] if newest else ["test_families.py"]
+        tests = [HERE / "inside" / name for name in names]
+        command = [python or sys.executable, "-m", "pytest", *tests, "-q", "-p", "no:cacheprovider"]
         subprocess.run(command, cwd=source, env=environment, check=True)
         return json.loads((scratch / "proofs.json").read_text())
 
 
-def row(name: str, hosts: list[dict[str, Any]]) -> str:
+def least(family: str, memory: dict[str, dict[str, Any]]) -> str:
+    """What a step of the first published model of a family takes at least, with all weights."""
+    for facts in memory.values():
+        if facts["family"] == family:
+            return f"{gigabytes(facts['weights'] + facts['smallest'])} ({facts['precision']}, {facts['resolution']} px)"
+    return "-"
+
+
+def memory_row(name: str, facts: dict[str, Any]) -> str:
+    weights, smallest, fastest = (gigabytes(facts[key]) for key in ("weights", "smallest", "fastest"))
+    whole = gigabytes(facts["weights"] + facts["smallest"])
+    return (
+        f"| {name} | {facts['precision']} | {facts['resolution']} px | {weights} | {smallest} | {fastest} | {whole} |"
+    )
+
+
+def gigabytes(size: int) -> str:
+    return f"{size / 1e9:.1f} GB"
+
+
+def row(name: str, hosts: list[dict[str, Any]], memory: str) -> str:
     of = [host["families"].get(name) for host in hosts]
     newest = next(facts for facts in reversed(of) if facts)
     errors = " | ".join(f"{facts['error']:.0e}" if facts else "-" for facts in of)
     keys = ", ".join(newest["keys"])
-    return f"| {name} | {errors} | {keys} | {newest['target']} | {'yes' if newest['syntax'] else 'no'} |"
+    return f"| {name} | {errors} | {keys} | {newest['target']} | {'yes' if newest['syntax'] else 'no'} | {memory} |"
 
 
 def said(name: str, reason: str | None, proven: dict[str, list[str]]) -> str:

@@ -15,14 +15,14 @@ from in_host import plugin
 _FILE = "TI_PROOFS"  # path of a JSON file to write; nothing is written without it
 
 
-def record(family: str, **facts: Any) -> None:
-    """Adds facts about a family to the file."""
+def record(name: str, about: str = "families", **facts: Any) -> None:
+    """Adds facts about a family to the file, or about something else of that name."""
     path = os.environ.get(_FILE)
     if path is None:
         return
     file = Path(path)
     found = json.loads(file.read_text()) if file.exists() else _host()
-    found.setdefault("families", {}).setdefault(family, {}).update(facts)
+    found.setdefault(about, {}).setdefault(name, {}).update(facts)
     file.write_text(json.dumps(found, indent=1))
 
 

@@ -101,6 +101,7 @@ def _small(vocabulary: int | None, t5_width: int) -> Iterator[None]:
         original(self, *args, **kwargs)
 
     with ExitStack() as stack:
+        stack.enter_context(stand_in_tokenizers())
         stack.enter_context(patch.object(SDClipModel, "__init__", init))
         # Eyes, which words do not need and which cannot be made small.
         stack.enter_context(patch.object(llama.qwen_vl, "Qwen2VLVisionTransformer", lambda **_: torch.nn.Identity()))
@@ -109,15 +110,22 @@ def _small(vocabulary: int | None, t5_width: int) -> Iterator[None]:
             small = {name: _narrow_llama(config, vocabulary) for name, config in qwen3.QWEN3VL_CONFIGS.items()}
             stack.enter_context(patch.object(qwen3, "QWEN3VL_CONFIGS", small))
             stack.enter_context(patch.object(qwen3, "Qwen3VLVisionModel", lambda *_, **__: torch.nn.Identity()))
+        for name, config in list(vars(llama).items()):
+            if dataclasses.is_dataclass(config) and name.endswith(("Config", "_Config")):
+                stack.enter_context(patch.object(llama, name, _narrow_llama(config, vocabulary)))
+        yield
+
+
+@contextmanager
+def stand_in_tokenizers() -> Iterator[None]:
+    """In place of those whose files this host lacks or cannot read."""
+    with ExitStack() as stack:
         if not (Path(hunyuan_video.__file__).with_name("llama_tokenizer") / "tokenizer.json").is_file():
             stack.enter_context(patch.object(hunyuan_video, "LlamaTokenizerFast", _Llama3Tokenizer))
         if hasattr(flux, "load_mistral_tokenizer") and not hasattr(flux, "from_tekken_json"):
             # This host reads the vocabulary with a part of transformers that newer releases of it have changed.
             stack.enter_context(patch.object(flux, "load_mistral_tokenizer", lambda _: {}))
             stack.enter_context(patch.object(flux.MistralTokenizerClass, "from_pretrained", _Letters))
-        for name, config in list(vars(llama).items()):
-            if dataclasses.is_dataclass(config) and name.endswith(("Config", "_Config")):
-                stack.enter_context(patch.object(llama, name, _narrow_llama(config, vocabulary)))
         yield
 
 

@@ -270,6 +270,7 @@ def test_a_picture_that_does_not_fit_is_encoded_in_tiles(models, backend, monkey
 
 def test_memory_that_runs_out_in_the_model_ends_no_run(models, train, monkeypatch):
     """Once in the middle: the step is computed again, in a smaller way, and the report says so."""
+    monkeypatch.setattr(plugin("nodes.host.backend"), "has_ample_room", lambda *_: False)
     whole = train(batch_size=[2], steps=[4])
     denoiser = plugin("nodes.host.denoiser")
     attention, calls = denoiser.attention_pytorch, []

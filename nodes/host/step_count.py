@@ -1,0 +1,100 @@
+"""The memory of a step of training in every way that it can be computed, each part of it counted once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ...ti_engine.memory_plan import Recompute
+from .caption_encoding import Conditioning, encode_captions
+from .denoiser import denoise
+from .family import Family
+from .memory_count import counted_parts
+from .recomputing import Blocks
+
+
+class _Encoders(NamedTuple):
+    """Bytes of one pass of the text encoders: the most of its forward, what it keeps for its backward, the most of
+    that."""
+
+    forward: int
+    kept: int
+    backward: int
+
+
+@dataclass
+class StepCount:
+    """Bytes that steps of a model hold beside the weights. one: shape of one picture's latents, [1, C, (1,) h, w].
+
+    What the encoders keep is there while the denoiser runs, and both run twice or not for themselves; so each of the
+    two is counted once for each of its ways.
+    """
+
+    patcher: Any
+    clip: Any
+    family: Family
+    blocks: Blocks
+    one: Sequence[int]
+    _encoders: dict[Any, _Encoders] = field(default_factory=dict)
+    _denoiser: dict[Any, int] = field(default_factory=dict)
+
+    def bytes(self, samples: int, way: Recompute, fetched: bool = False) -> int | None:
+        """Of a step of so many samples; None if it cannot be counted. fetched: as of `counted_parts`."""
+        captions = samples if self.family.joins_captions else 1  # else one after another, and one is like the other
+        encoders = (captions, way >= Recompute.ENCODERS, fetched)
+        denoiser = (samples, way >= Recompute.EVERYTHING, fetched)
+        if not self._count(encoders, denoiser, way):
+            return None
+        text = self._encoders[encoders]
+        others = (samples // captions - 1) * text.kept
+        return others + max(text.forward, text.kept + self._denoiser[denoiser], text.backward)
+
+    def _count(self, encoders: Any, denoiser: Any, way: Recompute) -> bool:
+        """Finds what is not known of them yet; False if that is impossible."""
+        step = StepWithoutContents(self, samples=denoiser[0], captions=encoders[0])
+        parts = {step.encode: True, step.denoise: denoiser not in self._denoiser}
+        parts[step.carry_on] = encoders not in self._encoders
+        if not any([*parts.values()][1:]):
+            return True
+        wanted = [part for part, is_wanted in parts.items() if is_wanted]
+        patchers = [self.patcher, self.clip.patcher]
+        counted = counted_parts(patchers, wanted, self.blocks.recomputed(way), fetched=encoders[-1])
+        if counted is None:
+            return False
+        held = dict(zip(wanted, counted, strict=True))
+        forward, kept = held[step.encode]
+        if step.denoise in held:
+            self._denoiser[denoiser] = held[step.denoise].peak - kept
+        if step.carry_on in held:
+            self._encoders[encoders] = _Encoders(forward, kept, held[step.carry_on].peak)
+        return True
+
+
+class StepWithoutContents:
+    """A step that computes with whatever memory holds; its parts in the order in which they stand."""
+
+    def __init__(self, count: StepCount, samples: int, captions: int) -> None:
+        self._count, self._samples, self._captions = count, samples, captions
+
+    def encode(self) -> None:
+        count, captions = self._count, [f"a photo of S* , {number}" for number in range(self._captions)]
+        vectors = {key: torch.empty(1, e.width, requires_grad=True) for key, e in count.family.encoders.items()}
+        self._encoded = encode_captions(count.clip, captions, {"S*": vectors}, True, count.family.joins_captions)
+
+    def denoise(self) -> None:
+        count, distinct = self._count, self._encoded.cond.distinct
+        distinct = distinct * (self._samples // len(distinct))
+        latents = torch.empty(self._samples, *count.one[1:], device=count.patcher.load_device)
+        cond, sigma = Conditioning(distinct, [*range(self._samples)]), latents.new_ones(self._samples)
+        denoise(count.patcher, latents, sigma, cond, count.family).sum().backward()
+
+    def carry_on(self) -> None:
+        for entry in self._encoded.cond.distinct:
+            for leaf in entry.values():
+                if isinstance(leaf, Tensor) and leaf.requires_grad and leaf.grad is None:
+                    leaf.grad = torch.empty_like(leaf)
+        self._encoded.backward()
