@@ -40,6 +40,10 @@ def load_model(
     path = Path(model)
     if not path.exists():
         raise FileNotFoundError(f"There is no model {path.name}; give demo, a diffusers folder or a checkpoint file.")
+    if not path.is_dir() and not path.is_file():  # a pipe would be waited for, a device read without end
+        raise ValueError(
+            f"{path.name} is neither a file nor a folder; give demo, a diffusers folder or a checkpoint file."
+        )
     if path.is_dir():
         pipeline, weights = open_folder(path, dtype)
     else:
