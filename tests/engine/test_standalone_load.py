@@ -133,6 +133,7 @@ def test_folders_that_cannot_be_used(index: Any, sentence: str, capsys: Output) 
         (lambda: [f.unlink() for f in Path("pipeline/tokenizer_2").iterdir()], "files of the tokenizer are missing"),
         (lambda: shutil.rmtree("pipeline/unet"), "has no unet; give the whole folder"),
         (lambda: Path("pipeline/unet/config.json").write_text("[]"), "cannot be opened as a pipeline"),
+        (lambda: set_none("addition_time_embed_dim"), "The settings of pipeline hold a value that cannot be used"),
         (lambda: Path("pipeline/model_index.json").write_text("[" * 100000), "no readable model_index.json"),
     ],
 )
@@ -145,6 +146,12 @@ def test_folders_with_parts_missing(damage: Any, sentence: str, capsys: Output) 
     error = capsys.readouterr().err
     assert sentence in error
     assert len(error.strip().splitlines()) == 1
+
+
+def set_none(name: str) -> None:
+    """In the settings of the UNet."""
+    file = Path("pipeline/unet/config.json")
+    file.write_text(json.dumps({**json.loads(file.read_text()), name: None}))
 
 
 def checkpoint(name: str, **shapes: list[int]) -> Path:

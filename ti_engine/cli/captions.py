@@ -40,6 +40,8 @@ def captions_for(files: Sequence[Path], caption_file: str | None) -> list[str | 
 
 
 def _text(file: Path) -> str:
+    if file.exists() and not file.is_file():
+        raise ValueError(f"{file.name} is no file; give a text file with the captions.")
     try:
         return file.read_text("utf-8-sig")
     except FileNotFoundError as error:

@@ -48,7 +48,7 @@ def open_model(arguments: argparse.Namespace) -> DiffusersBackend:
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
-        torch.empty(1, device=device)
+        torch.zeros(1, device=device).item()  # "meta" has no numbers
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"There is no device {device!r} here; try --device cpu.") from error
     _quieten_libraries()

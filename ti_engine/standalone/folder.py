@@ -36,6 +36,8 @@ def read_index(folder: Path, name: str, sentence: str) -> tuple[Index, PipelineF
     sentence: how to begin where there is no list; its name and a reason follow.
     """
     file = folder / "model_index.json"
+    if file.exists() and not file.is_file():
+        raise ValueError(f"{sentence} readable {file.name} (it is no file).")
     try:
         index = json.loads(file.read_text("utf-8"))
     except FileNotFoundError as error:

@@ -11,7 +11,7 @@ import torch
 from .backend import DiffusersBackend
 from .checkpoint import open_file
 from .families import LooseParts
-from .folder import open_folder
+from .folder import open_folder, reason
 
 _INSTALL = "Without ComfyUI diffusers and transformers are needed: install textual-inversion[standalone]."
 
@@ -40,6 +40,10 @@ def load_model(
     path = Path(model)
     if not path.exists():
         raise FileNotFoundError(f"There is no model {path.name}; give demo, a diffusers folder or a checkpoint file.")
+    if not path.is_dir() and not path.is_file():  # a pipe would be waited for, a device read without end
+        raise ValueError(
+            f"{path.name} is neither a file nor a folder; give demo, a diffusers folder or a checkpoint file."
+        )
     if path.is_dir():
         pipeline, weights = open_folder(path, dtype)
     else:
@@ -47,7 +51,11 @@ def load_model(
     _compute_in(pipeline, dtype)
     pipeline.to(device)
     name = path.resolve().name if path.is_dir() else path.stem
-    return DiffusersBackend(pipeline, name=name, weights_hash=_sha256(weights))
+    weights_hash = _sha256(weights)
+    try:
+        return DiffusersBackend(pipeline, name=name, weights_hash=weights_hash)
+    except (TypeError, LookupError, AttributeError, ArithmeticError) as error:
+        raise ValueError(f"The settings of {name} hold a value that cannot be used: {reason(error)}") from error
 
 
 def _load_demo(device: str | torch.device, dtype: torch.dtype) -> DiffusersBackend:
