@@ -31,8 +31,8 @@ class Blocks:
 
     def ways(self, gradient_checkpointing: str) -> tuple[Recompute, ...]:
         """The ways to choose from, the fastest first, for a setting of TrainConfig."""
-        if gradient_checkpointing == "off":  # which is about the denoiser
-            return (Recompute.NOTHING, Recompute.ENCODERS)
+        if gradient_checkpointing == "off":
+            return (Recompute.NOTHING,)
         if gradient_checkpointing == "on":
             return (Recompute.EVERYTHING,)
         return tuple(Recompute)
