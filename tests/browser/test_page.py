@@ -99,9 +99,10 @@ def test_reports_are_shown_on_the_nodes_and_come_back_with_the_workflow(page: Pa
 
 
 def saved_widgets(page: Page) -> list[Any]:
-    """What a workflow keeps of the widgets of our nodes."""
+    """What a workflow keeps of the widgets of the nodes that show a report."""
     return page.evaluate(
-        "() => app.graph.serialize().nodes.filter((n) => n.type.startsWith('TI_')).map((n) => n.widgets_values)"
+        """() => app.graph.serialize().nodes
+            .filter((n) => ['TI_SaveEmbedding', 'TI_EncodePrompt'].includes(n.type)).map((n) => n.widgets_values)"""
     )
 
 
