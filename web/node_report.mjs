@@ -1,22 +1,19 @@
-// The report of a node, as text on the node: a panel that is there from the first report on.
+// The report of a node, as text on the node.
 
 const NAME = "report_text";
 const LEAST_HEIGHT = 56;
+const REPORTING = ["TI_SaveEmbedding", "TI_LoadEmbedding", "TI_EncodePrompt", "TI_InspectEmbedding", "TI_MergeEmbeddings"];
 
-/** Show `output.text`, what a node of this pack gave out for people to read, on `node`; nothing where either is missing. */
-export function showReport(node, output) {
-  if (!node?.comfyClass?.startsWith("TI_") || !output?.text) return;
-  const panel = node.widgets?.find((widget) => widget.name === NAME) ?? addPanel(node);
-  panel.element.value = [output.text].flat().join("\n");
-}
-
-function addPanel(node) {
+/** Give `node` a panel for its report, if its kind gives one out. */
+export function addReport(node) {
+  if (!REPORTING.includes(node.comfyClass)) return;
   const element = document.createElement("textarea"); // its text can be scrolled, marked and copied
   element.readOnly = true;
+  element.placeholder = "A run shows its report here";
   element.setAttribute("aria-label", "Report");
   element.style.cssText =
-    "box-sizing:border-box;width:100%;height:100%;resize:none;border:0;border-radius:6px;padding:4px;" +
-    "font:11px/1.3 system-ui,sans-serif;color:var(--input-text);background:var(--comfy-input-bg)";
+    `box-sizing:border-box;width:100%;height:100%;min-height:${LEAST_HEIGHT}px;resize:none;border:0;border-radius:6px;` +
+    "padding:4px;font:11px/1.3 system-ui,sans-serif;color:var(--input-text);background:var(--comfy-input-bg)";
   const panel = node.addDOMWidget(NAME, "TI_REPORT", element, {
     serialize: false,
     hideOnZoom: false,
@@ -25,5 +22,10 @@ function addPanel(node) {
   panel.serialize = false; // the option keeps it out of the prompt, this out of the saved workflow
   const [width, height] = node.computeSize();
   node.setSize([Math.max(width, node.size[0]), Math.max(height, node.size[1])]);
-  return panel;
+}
+
+/** Show `output.text`, what the node gave out for people to read; nothing where either is missing. */
+export function showReport(node, output) {
+  const panel = node?.widgets?.find((widget) => widget.name === NAME);
+  if (panel && output?.text) panel.element.value = [output.text].flat().join("\n");
 }

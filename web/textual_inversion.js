@@ -3,7 +3,7 @@
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { createLossPanel, LEAST_HEIGHT } from "./loss_panel.mjs";
-import { showReport } from "./node_report.mjs";
+import { addReport, showReport } from "./node_report.mjs";
 import { createTrainCharts, findNode } from "./train_charts.mjs";
 
 const panels = new WeakMap(); // Train node -> its panel
@@ -44,6 +44,7 @@ app.registerExtension({
 
   nodeCreated(node) {
     if (node.comfyClass === "TI_Train") addLossPanel(node);
+    addReport(node);
   },
 
   loadedGraphNode(node) {

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 CHART = "[aria-label^='Loss chart']"
+REPORT = "[aria-label='Report']"
 _READY = """() => window.app?.extensionManager
     && app.extensions?.some((extension) => extension.name === 'textual_inversion.LossChart')"""
 

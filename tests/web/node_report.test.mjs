@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { showReport } from "../../web/node_report.mjs";
+import { addReport, showReport } from "../../web/node_report.mjs";
 
 globalThis.document = { createElement: () => ({ style: {}, setAttribute() {} }) };
 
@@ -24,28 +24,30 @@ function node(comfyClass, size = [200, 60]) {
   };
 }
 
-test("a report is shown in one panel, and the next one replaces it", () => {
+test("a report is shown in the panel, and the next one replaces it", () => {
   const save = node("TI_SaveEmbedding", [200, 10]);
+  addReport(save);
+  assert.deepEqual(save.size, [200, 60]);
   showReport(save, { text: ["Saved", "twice"] });
-  showReport(save, { text: ["Saved again"] });
-  assert.equal(save.widgets.length, 1);
+  assert.equal(save.widgets[0].element.value, "Saved\ntwice");
+  showReport(save, { text: "Saved again" });
+  showReport(save, { images: [] });
+  showReport(save, null);
   assert.equal(save.widgets[0].element.value, "Saved again");
   assert.equal(save.widgets[0].serialize, false);
-  assert.deepEqual(save.size, [200, 60]);
 });
 
 test("a node that has the room keeps its size", () => {
   const save = node("TI_SaveEmbedding", [400, 190]);
-  showReport(save, { text: "Saved" });
+  addReport(save);
   assert.deepEqual(save.size, [400, 190]);
 });
 
-test("without a report, and on nodes of others, nothing is added", () => {
-  const train = node("TI_Train");
-  const other = node("PreviewAny");
-  showReport(train, { images: [] });
-  showReport(train, null);
-  showReport(other, { text: ["x"] });
+test("nodes without a report of this kind get no panel, and text for them is left alone", () => {
+  for (const other of [node("TI_Train"), node("PreviewAny")]) {
+    addReport(other);
+    showReport(other, { text: ["x"] });
+    assert.deepEqual(other.widgets, []);
+  }
   showReport(undefined, { text: ["x"] });
-  assert.deepEqual([train.widgets, other.widgets], [[], []]);
 });
