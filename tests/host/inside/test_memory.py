@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from itertools import permutations
 
+import comfy.model_management
 import pytest
 import torch
 from in_host import plugin
@@ -119,9 +120,32 @@ def test_what_was_counted_is_what_a_real_step_holds(family, models, how, monkeyp
 
 def test_nothing_is_counted_where_memory_is_plenty(backend, monkeypatch):
     counted = []
-    monkeypatch.setattr(plugin("nodes.host.step_count"), "counted_parts", lambda *_: counted.append(1))
+    monkeypatch.setattr(plugin("nodes.host.step_count"), "counted_parts", lambda *_, **__: counted.append(1))
     for free, way in ((1e15, 0), (1e6, 2)):
         monkeypatch.setattr(plugin("nodes.host.backend"), "available_memory", lambda *_, free=free: free)
         with torch.inference_mode(False), backend.lent(2, 64) as loan:
             assert (loan.recompute, backend.samples_at_once, backend.plan.bytes) == (way, 2, None)
         assert bool(counted) is bool(way)  # one that cannot be counted takes the smallest way
+
+
+@pytest.mark.parametrize("name", ["SD2", "Flux dev"])
+def test_layers_that_are_fetched_hold_copies_of_their_weights(name, monkeypatch):
+    """Where the two devices are one, the host's cast copies nothing; here it does, as between two."""
+
+    def copied(weight, dtype=None, *_, **__):
+        return weight.to(dtype=weight.dtype if dtype is None else dtype, copy=True)
+
+    monkeypatch.setattr(comfy.model_management, "cast_to", copied)
+    with torch.inference_mode():
+        models = build(name)
+    with torch.inference_mode(False):
+        backend = backend_of(models)
+        count = plugin("nodes.host.step_count").StepCount(
+            models.model, models.clip, backend._family, backend._blocks, backend._latent_shape(1, 64)
+        )
+        everything = plugin("ti_engine.memory_plan").Recompute.EVERYTHING
+        assert all(count.bytes(1, everything, away) for away in (False, True))
+    loaded, fetched = (count._denoiser[1, True, away] for away in (False, True))  # the encoders cast in any case
+    layers = [m for m in models.model.model.modules() if hasattr(m, "comfy_cast_weights")]
+    assert layers and not any(vars(m).get("comfy_cast_weights") for m in layers)  # as it was
+    assert loaded < fetched < loaded + models.model.model_size()
