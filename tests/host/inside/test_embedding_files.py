@@ -248,7 +248,8 @@ def test_a_name_that_leads_out_is_not_looked_up(folder, tmp_path):
 def test_texts_of_a_file_stay_on_their_lines(folder):
     save_file({"<cat>\nWarning: fine": rows()}, folder / "x.safetensors", {"note\n": "a\nWarning: b"})
     report = load("x.safetensors")[1].split("\n")
-    assert sum(line.startswith("Warning: ") for line in report) == 1  # of the width
+    assert sum(line.startswith("Warning: ") for line in report) == 2  # of the width, and of the name
+    assert "Warning: fine" not in report
     assert "'note\\n': 'a\\nWarning: b'" in report
 
 
