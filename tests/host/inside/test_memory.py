@@ -118,16 +118,6 @@ def test_what_was_counted_is_what_a_real_step_holds(family, models, how, monkeyp
     assert backend.plan.bytes / margin == pytest.approx(measured.peak["cpu"], rel=0.05)
 
 
-def test_nothing_is_counted_where_memory_is_plenty(backend, monkeypatch):
-    counted = []
-    monkeypatch.setattr(plugin("nodes.host.step_count"), "counted_parts", lambda *_, **__: counted.append(1))
-    for free, way in ((1e15, 0), (1e6, 2)):
-        monkeypatch.setattr(plugin("nodes.host.backend"), "available_memory", lambda *_, free=free: free)
-        with torch.inference_mode(False), backend.lent(2, 64) as loan:
-            assert (loan.recompute, backend.samples_at_once, backend.plan.bytes) == (way, 2, None)
-        assert bool(counted) is bool(way)  # one that cannot be counted takes the smallest way
-
-
 @pytest.mark.parametrize("name", ["SD2", "Flux dev"])
 def test_layers_that_are_fetched_hold_copies_of_their_weights(name, monkeypatch):
     """Where the two devices are one, the host's cast copies nothing; here it does, as between two."""

@@ -291,6 +291,16 @@ def test_memory_that_runs_out_in_the_model_ends_no_run(models, train, monkeypatc
     assert "checkpointing off" in whole[3] and "GB of cpu memory" in whole[3]
 
 
+def test_nothing_is_counted_where_memory_is_plenty(backend, monkeypatch):
+    counted = []
+    monkeypatch.setattr(plugin("nodes.host.step_count"), "counted_parts", lambda *_: counted.append(1))
+    for free, way in ((1e15, 0), (1e6, 2)):
+        monkeypatch.setattr(plugin("nodes.host.backend"), "available_memory", lambda *_, free=free: free)
+        with torch.inference_mode(False), backend.lent(2, 64) as loan:
+            assert (loan.recompute, backend.samples_at_once, backend.plan.bytes) == (way, 2, None)
+        assert bool(counted) is bool(way)  # one that cannot be counted takes the smallest way
+
+
 def test_the_record_tells_which_weights_the_word_belongs_to(models, train):
     def fingerprint(**changes):
         return json.loads(train(**changes)[0].metadata["textual_inversion"])["model"]["fingerprint"]
