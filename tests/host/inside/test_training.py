@@ -293,7 +293,7 @@ def test_memory_that_runs_out_in_the_model_ends_no_run(models, train, monkeypatc
 
 def test_nothing_is_counted_where_memory_is_plenty(backend, monkeypatch):
     counted = []
-    monkeypatch.setattr(plugin("nodes.host.step_count"), "counted_parts", lambda *_: counted.append(1))
+    monkeypatch.setattr(plugin("nodes.host.step_count"), "counted_parts", lambda *_, **__: counted.append(1))
     for free, way in ((1e15, 0), (1e6, 2)):
         monkeypatch.setattr(plugin("nodes.host.backend"), "available_memory", lambda *_, free=free: free)
         with torch.inference_mode(False), backend.lent(2, 64) as loan:
