@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ...ti_engine.memory_plan import Recompute
-from .caption_encoding import Conditioning, encode_captions
+from .caption_encoding import Conditioning, Entry, encode_captions
 from .denoiser import denoise
 from .family import Family
 from .memory_count import counted_parts
@@ -45,7 +45,7 @@ class StepCount:
     def bytes(self, samples: int, way: Recompute, fetched: bool = False) -> int | None:
         """Of a step of so many samples; None if it cannot be counted. fetched: as of `counted_parts`."""
         captions = samples if self.family.joins_captions else 1  # else one after another, and one is like the other
-        encoders = (captions, way >= Recompute.ENCODERS, fetched)
+        encoders = (samples, captions, way >= Recompute.ENCODERS, fetched)
         denoiser = (samples, way >= Recompute.EVERYTHING, fetched)
         if not self._count(encoders, denoiser, way):
             return None
@@ -55,7 +55,7 @@ class StepCount:
 
     def _count(self, encoders: Any, denoiser: Any, way: Recompute) -> bool:
         """Finds what is not known of them yet; False if that is impossible."""
-        step = StepWithoutContents(self, samples=denoiser[0], captions=encoders[0])
+        step = StepWithoutContents(self, samples=denoiser[0], captions=encoders[1])
         parts = {step.encode: True, step.denoise: denoiser not in self._denoiser}
         parts[step.carry_on] = encoders not in self._encoders
         if not any([*parts.values()][1:]):
@@ -81,20 +81,26 @@ class StepWithoutContents:
         self._count, self._samples, self._captions = count, samples, captions
 
     def encode(self) -> None:
-        count, captions = self._count, [f"a photo of S* , {number}" for number in range(self._captions)]
+        count, captions = self._count, ["a photo of S* red big" + " ." * more for more in range(self._captions)]
         vectors = {key: torch.empty(1, e.width, requires_grad=True) for key, e in count.family.encoders.items()}
         self._encoded = encode_captions(count.clip, captions, {"S*": vectors}, True, count.family.joins_captions)
+        distinct = self._encoded.cond.distinct
+        others = [_twin(distinct[0]) for _ in range(self._samples - len(distinct))]
+        self._cond = Conditioning([*distinct, *others], [*range(self._samples)])
 
     def denoise(self) -> None:
-        count, distinct = self._count, self._encoded.cond.distinct
-        distinct = distinct * (self._samples // len(distinct))
+        count = self._count
         latents = torch.empty(self._samples, *count.one[1:], device=count.patcher.load_device)
-        cond, sigma = Conditioning(distinct, [*range(self._samples)]), latents.new_ones(self._samples)
-        denoise(count.patcher, latents, sigma, cond, count.family).sum().backward()
+        denoise(count.patcher, latents, latents.new_ones(self._samples), self._cond, count.family).sum().backward()
 
     def carry_on(self) -> None:
-        for entry in self._encoded.cond.distinct:
+        for entry in self._cond.distinct:
             for leaf in entry.values():
                 if isinstance(leaf, Tensor) and leaf.requires_grad and leaf.grad is None:
                     leaf.grad = torch.empty_like(leaf)
         self._encoded.backward()
+
+
+def _twin(entry: Entry) -> Entry:
+    """The same tensors once more, as leaves that collect gradients of their own."""
+    return {k: v.detach().requires_grad_(v.requires_grad) if isinstance(v, Tensor) else v for k, v in entry.items()}

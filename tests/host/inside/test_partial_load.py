@@ -176,9 +176,9 @@ def test_nothing_of_the_host_is_changed(family, card):
 
 
 @pytest.mark.skipif(not hasattr(memory, "get_cast_buffer"), reason="this host has no buffer that layers share")
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ["SD2", "SDXL"])
 def test_what_the_hosts_streams_would_do(family, card):
-    """Without which the other tests would prove nothing."""
+    """Without which the other tests would prove nothing. (Of Flux autograd keeps copies in any case.)"""
     with torch.inference_mode():
         models = build(family)
     with torch.inference_mode(False):
