@@ -82,7 +82,7 @@ def test_absurd_vectors_are_told(merge, words, weights, is_told):
         (1, dict(add="cat"), "connect its CLIP"),
         (2, dict(rescale=True), "connect its CLIP"),
         (2, dict(placeholder=" "), "placeholder is empty"),
-        (2, dict(placeholder="a,b"), "placeholder 'a,b' contains ,"),
+        (2, dict(placeholder="a,b"), "placeholder 'a,b' must not contain"),
         (2, dict(placeholder="x" * 65), "65 characters"),
     ],
 )
