@@ -25,4 +25,17 @@ def _copy(tensor: Tensor) -> Tensor:
         return tensor
     # An expanded tensor (a mask for all heads) stays one.
     once = tuple(slice(0, 1) if stride == 0 else slice(None) for stride in tensor.stride())
-    return tensor.detach()[once].clone().expand(tensor.shape)
+    return _twin(tensor.detach()[once]).expand(tensor.shape)
+
+
+def _twin(tensor: Tensor) -> Tensor:
+    """A copy, its rows as far apart where they are padded: attention on a GPU pads a mask's rows to multiples of 8, and
+    its backward refuses others.
+    """
+    if tensor.ndim < 2 or tensor.stride(-1) != 1 or not 0 < tensor.stride(-2) - tensor.shape[-1] < _LONGEST_PADDING:
+        return tensor.clone()
+    padded = tensor.new_empty(*tensor.shape[:-1], tensor.stride(-2))
+    return padded[..., : tensor.shape[-1]].copy_(tensor)
+
+
+_LONGEST_PADDING = 16  # elements

@@ -41,3 +41,36 @@ def test_nothing_is_kept_of_parts_that_no_gradient_goes_through():
         used.sum().backward()
         del used, unused
     assert counted.now["cpu"] == given.nbytes  # its gradient
+
+
+@pytest.mark.parametrize("columns", [5, 77])
+def test_a_mask_that_is_padded_for_a_kernel_stays_padded(columns):
+    """As torch does it in front of attention on a GPU, which then wants every row to start at a multiple of 4."""
+    mask = torch.nn.functional.pad(torch.rand(2, 1, 3, columns), (0, 8 - columns % 8))[..., :columns]
+    mask = mask.expand(2, 4, 3, columns)
+    kept = []
+
+    class Attention(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, scores, mask):
+            ctx.save_for_backward(mask)
+            return scores + mask
+
+        @staticmethod
+        def backward(ctx, gradient):
+            kept.extend(ctx.saved_tensors)
+            return gradient, None
+
+    with overwriting_allowed():
+        Attention.apply(torch.zeros(2, 4, 3, columns, requires_grad=True), mask).sum().backward()
+    (saved,) = kept
+    assert torch.equal(saved, mask) and saved.data_ptr() != mask.data_ptr()
+    assert saved.stride() == mask.stride() and saved.stride(-2) % 8 == 0
+
+
+def test_a_part_of_wide_rows_is_kept_alone():
+    """A third of what one projection gives for query, key and value is no padding."""
+    wide = torch.rand(4, 96, requires_grad=True)
+    with overwriting_allowed(), CountedMemory([wide]) as counted:
+        squares = wide[:, :32] ** 2
+    assert counted.now["cpu"] == 2 * squares.nbytes  # what is kept for its gradient, and itself
