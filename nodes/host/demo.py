@@ -141,11 +141,12 @@ class _DemoEncoder(SDClipModel):
         self.transformer.text_model.embeddings.token_embedding = self.operations.Embedding(
             len(VOCABULARY), TEXT_ENCODER["hidden_size"], dtype=dtype, device=device
         )
-        torch.nn.init.zeros_(self.transformer.text_projection.weight)  # not used; the host leaves it without values
         self.freeze()
 
 
 class _DemoClip(SD1ClipModel):
+    disable_offload = True  # to newer hosts: not dynamically, as the UNet
+
     def __init__(self, device: Any = "cpu", dtype: Any = None, model_options: Any = None, **_: Any) -> None:
         super().__init__(device=device, dtype=dtype, model_options=model_options or {}, clip_model=_DemoEncoder)
 
@@ -156,7 +157,10 @@ def _clip(weights: Weights) -> Any:
     clip = comfy.sd.CLIP(target, embedding_directory=embedding_folders(), model_options={"dtype": torch.float32})
     bare = {key.removeprefix("text_model."): w for key, w in weights.items()}  # transformers 5 drops the prefix
     bare.pop("embeddings.position_ids", None)
-    _load(clip.cond_stage_model.clip_l.transformer.text_model, bare, "the text encoder")
+    named = {f"text_model.{key}": weight for key, weight in bare.items()}
+    width = TEXT_ENCODER["hidden_size"]
+    named["text_projection.weight"] = torch.zeros(width, width)  # not used; the host leaves it without values
+    _load(clip.cond_stage_model.clip_l.transformer, named, "the text encoder")
     return clip
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import weakref
 
+import comfy.memory_management
 import comfy.model_management as memory
 import comfy.model_patcher
 import folder_paths
@@ -16,10 +17,10 @@ import small_families
 import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.sd1_clip import SD1ClipModel
-from in_host import plugin
+from in_host import REFERENCE, plugin
 from safetensors.torch import save_file
 from test_families import Problem, snapshot
-from test_stock_checkpoint import random_weights
+from true_weights import random_weights
 
 import nodes as host_nodes
 
@@ -98,6 +99,16 @@ def test_a_clip_from_the_hosts_own_loader(everything_is_dynamic, tmp_path):
         assert not plain.patcher.is_dynamic() and plain.cond_stage_model is plain.patcher.model
         pairs = zip(clip.cond_stage_model.parameters(), plain.cond_stage_model.parameters(), strict=True)
         assert all(a is not b and torch.equal(a, b) for a, b in pairs)
+
+
+def test_the_demo_model_is_never_dynamic(everything_is_dynamic, monkeypatch, train):
+    """Its weights have no file of the host's kinds, from which they could be loaded again."""
+    wanted = train()[0]
+    with torch.inference_mode(), monkeypatch.context() as on_a_card:
+        on_a_card.setattr(comfy.memory_management, "aimdo_enabled", True)  # layers are made without weights then
+        model, clip, vae = plugin("nodes.host.demo").load_demo_models(REFERENCE / "demo.safetensors")
+    assert not model.is_dynamic() and not clip.patcher.is_dynamic()
+    torch.testing.assert_close(train(model=[model], clip=[clip], vae=[vae])[0].vectors, wanted.vectors, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("socket", ["MODEL", "CLIP"])
