@@ -65,15 +65,27 @@ def comfyui() -> Host:
 
 @pytest.fixture(scope="session")
 def comfy_server(comfyui: Host, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyServer]:
-    """The host with this pack in its custom_nodes, started once for all tests that ask, and stopped after them."""
-    base = tmp_path_factory.mktemp("comfyui")
-    for name in ("custom_nodes", "models/embeddings", "models/checkpoints", "input", "output", "user", "temp"):
+    """The host with this pack in its custom_nodes, started once for all tests that ask, and stopped after them.
+
+    $COMFYUI_ARGS: its arguments instead of --cpu; empty for one that computes on a GPU.
+    """
+    with served(
+        comfyui, tmp_path_factory.mktemp("comfyui"), *os.environ.get("COMFYUI_ARGS", "--cpu").split()
+    ) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def served(comfyui: Host, base: Path, *arguments: str) -> Iterator[ComfyServer]:
+    """A server with folders of its own under `base`, which runs while this lasts."""
+    folders = ("checkpoints", "diffusion_models", "embeddings", "text_encoders", "vae")
+    for name in ("custom_nodes", "input", "output", "user", "temp", *(f"models/{folder}" for folder in folders)):
         (base / name).mkdir(parents=True)
     (base / "custom_nodes" / "textual-inversion").symlink_to(ROOT)
     port = _free_port()
     log = base / "server.log"
     command = [
-        comfyui.python, "main.py", "--cpu", "--port", port, "--disable-auto-launch", "--base-directory", base,
+        comfyui.python, "main.py", *arguments, "--port", port, "--disable-auto-launch", "--base-directory", base,
         "--user-directory", base / "user", "--temp-directory", base / "temp",
         "--database-url", f"sqlite:///{base / 'comfyui.db'}",
     ]  # fmt: skip

@@ -8,87 +8,14 @@ from __future__ import annotations
 import os
 
 import comfy.cli_args
-import comfy.model_base
-import comfy.supported_models
 import folder_paths
 import pytest
 import torch
-from comfy.ldm.models.autoencoder import AutoencoderKL
-from comfy.sd1_clip import SD1ClipModel
 from in_host import plugin
 from safetensors.torch import save_file
+from true_weights import sd2, sd15, sdxl
 
 import nodes
-
-UNET = dict(
-    use_checkpoint=False, image_size=32, in_channels=4, out_channels=4, model_channels=320, num_res_blocks=[2] * 4,
-    channel_mult=[1, 2, 4, 4], transformer_depth=[1] * 6 + [0] * 2, transformer_depth_output=[1] * 9 + [0] * 3,
-    transformer_depth_middle=1, context_dim=768, use_spatial_transformer=True, use_linear_in_transformer=False,
-    adm_in_channels=None, use_temporal_attention=False, legacy=False, num_heads=8, num_head_channels=-1,
-)  # fmt: skip
-SD2_UNET = dict(use_linear_in_transformer=True, context_dim=1024, num_heads=-1, num_head_channels=64)
-SDXL_UNET = dict(
-    num_res_blocks=[2] * 3, channel_mult=[1, 2, 4], transformer_depth=[0, 0, 2, 2, 10, 10],
-    transformer_depth_output=[0, 0, 0, 2, 2, 2, 10, 10, 10], transformer_depth_middle=10, context_dim=2048,
-    use_linear_in_transformer=True, adm_in_channels=2816, num_classes="sequential", num_heads=-1, num_head_channels=64,
-)  # fmt: skip
-AUTOENCODER = dict(
-    double_z=True, z_channels=4, resolution=256, in_channels=3, out_ch=3, ch=128, ch_mult=[1, 2, 4, 4],
-    num_res_blocks=2, attn_resolutions=[], dropout=0.0,
-)  # fmt: skip
-
-
-def random_weights(prefix, module):
-    """Names and shapes of `module`, which is on the meta device, with half-precision noise that keeps signals alive."""
-    block = torch.randn(1 << 20, generator=torch.Generator().manual_seed(len(prefix)))
-    weights = {}
-    for name, tensor in module.state_dict().items():
-        if tensor.is_floating_point():
-            noise = block.repeat(-(-tensor.numel() // len(block)))[: tensor.numel()].view(tensor.shape)
-            flat = tensor.ndim < 2
-            scale = 0.05 if flat else 0.7 * tensor[0].numel() ** -0.5
-            weights[prefix + name] = (noise * scale + (flat and name.endswith("weight"))).half().contiguous()
-    return weights
-
-
-def open_clip_weights(prefix, width, layers):
-    """A text encoder as OpenCLIP names its weights, which SD2's and SDXL's files do."""
-    shapes = {"positional_embedding": (77, width), "token_embedding.weight": (49408, width)}
-    shapes |= {"text_projection": (width, width), "ln_final.weight": (width,), "ln_final.bias": (width,)}
-    linear = {"attn.in_proj_": 3 * width, "attn.out_proj.": width, "mlp.c_fc.": 4 * width, "mlp.c_proj.": width}
-    for block in (f"transformer.resblocks.{layer}." for layer in range(layers)):
-        for name, rows in linear.items():
-            shapes[f"{block}{name}weight"] = (rows, 4 * width if name == "mlp.c_proj." else width)
-            shapes[f"{block}{name}bias"] = (rows,)
-        shapes |= {f"{block}{name}.{part}": (width,) for name in ("ln_1", "ln_2") for part in ("weight", "bias")}
-    module = torch.nn.Module()
-    module.state_dict = lambda: {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
-    return random_weights(prefix, module)
-
-
-def unet_of(family, config):
-    meta = torch.device("meta")
-    made = family(dict(config))
-    made.set_inference_dtype(torch.float16, None)
-    return comfy.model_base.BaseModel(made, device=meta).diffusion_model
-
-
-def sd1():
-    text_encoder = SD1ClipModel(device="meta", dtype=torch.float16).clip_l.transformer.text_model
-    weights = random_weights("model.diffusion_model.", unet_of(comfy.supported_models.SD15, UNET))
-    return weights | random_weights("cond_stage_model.transformer.text_model.", text_encoder)
-
-
-def sd2():
-    weights = random_weights("model.diffusion_model.", unet_of(comfy.supported_models.SD20, UNET | SD2_UNET))
-    return weights | open_clip_weights("cond_stage_model.model.", 1024, 24)
-
-
-def sdxl():
-    text_encoder = SD1ClipModel(device="meta", dtype=torch.float16).clip_l.transformer.text_model
-    weights = random_weights("model.diffusion_model.", unet_of(comfy.supported_models.SDXL, UNET | SDXL_UNET))
-    weights |= random_weights("conditioner.embedders.0.transformer.text_model.", text_encoder)
-    return weights | open_clip_weights("conditioner.embedders.1.model.", 1280, 32)
 
 
 @pytest.fixture
@@ -97,10 +24,8 @@ def checkpoint(tmp_path):
     written = []
 
     def write(weights):
-        with torch.device("meta"):
-            autoencoder = AutoencoderKL(ddconfig=AUTOENCODER, embed_dim=4)
         written.append(tmp_path / "random.safetensors")
-        save_file(weights | random_weights("first_stage_model.", autoencoder), written[0])
+        save_file(weights, written[0])
         folder_paths.add_model_folder_path("checkpoints", str(tmp_path))
         folder_paths.filename_list_cache.clear()
         return written[0].name
@@ -133,7 +58,7 @@ def same_in_the_hosts_own_syntax(clip, word, folder):
 
 def test_a_word_is_trained_saved_and_used(checkpoint, tmp_path):
     with torch.inference_mode():
-        model, clip, vae = nodes.CheckpointLoaderSimple().load_checkpoint(checkpoint(sd1()))[:3]
+        model, clip, vae = nodes.CheckpointLoaderSimple().load_checkpoint(checkpoint(sd15()))[:3]
         before = bits_of(model, clip)
         pictures = [torch.rand(3, 96, 64, 3, generator=torch.Generator().manual_seed(0))]
         settings = dict(
