@@ -1,17 +1,19 @@
-"""What training costs on a GPU, inside of the host's own classes with random weights of SD1.5's and SDXL's real shapes.
+"""What training costs on a GPU, inside of the host's own classes with random weights of real shapes.
 
-    python benchmarks/gpu.py --host ~/ComfyUI                       on the GPU, about a minute; nothing is downloaded
+    python benchmarks/gpu.py --host ~/ComfyUI                       on the GPU, some minutes; nothing is downloaded
     python benchmarks/gpu.py --host ~/ComfyUI --device cpu --small  the same in small, to try the script
 
 Needs a folder with the host's `comfy` package and what that imports. Prints one line of JSON. For every family, dtype
-and way of computing: milliseconds of our step and of a bare forward and backward of the same UNet from the same inputs,
-interleaved, medians; the share of the text encoders; the peak of memory beside the weights, and what was estimated for
-it; the cosine of the vectors' gradient to the one in float32 with the same weights.
+and way of computing: milliseconds of our step and of a bare forward and backward of the same denoiser from the same
+inputs, interleaved, medians; the share of the text encoders; the peak of memory beside the weights, and what was
+estimated for it; the cosine of the vectors' gradient to the one in float32 with the same weights. fp8: of the weights,
+those of T5 too; they are computed with in bfloat16.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import json
 import logging
@@ -28,6 +30,7 @@ from torch import Tensor, nn
 
 ROOT = Path(__file__).resolve().parents[1]
 GIB = 2**30
+FP8 = torch.float8_e4m3fn
 BLOCK = 1_000_003  # random numbers that weights are tiled with; a prime, so that rows differ
 
 
@@ -79,7 +82,10 @@ def cases(small: bool, device: str) -> list[Case]:
         Case("SD1.5", torch.bfloat16, sizes["SD1.5"], 4),
         Case("SDXL", torch.float16, sizes["SDXL"], 1),
         Case("SDXL", torch.bfloat16, sizes["SDXL"], 1),
+        Case("SDXL", torch.bfloat16, sizes["SDXL"], 4),
         Case("SDXL", torch.bfloat16, sizes["SDXL"], 1, share=0.5),
+        Case("Flux", FP8, sizes["SDXL"], 1),
+        Case("Flux", FP8, sizes["SDXL"], 1, share=0.5),
     ]
 
 
@@ -138,15 +144,21 @@ def measured(case: Case, small: bool, rounds: int) -> list[dict[str, Any]]:
 
 
 def backend_of(model: Any, clip: Any) -> Any:
-    return plugin("nodes.host.backend").HostBackend(model, clip, SimpleNamespace(latent_channels=4))
+    channels = model.model.latent_format.latent_channels
+    return plugin("nodes.host.backend").HostBackend(model, clip, SimpleNamespace(latent_channels=channels))
+
+
+def latents_of(backend: Any, case: Case, samples: int) -> Tensor:
+    channels, side = backend._family.latent_channels, case.resolution // 8
+    return torch.randn(samples, channels, side, side, generator=torch.Generator().manual_seed(0))
 
 
 def our_step(backend: Any, case: Case) -> Callable[[], object]:
     """One update of the engine, without looks at the evaluation set."""
-    engine = plugin("ti_engine")
-    side = case.resolution // 8
-    latents = torch.randn(4, 4, side, side, generator=torch.Generator().manual_seed(0))
-    dataset = engine.TrainingSet(latents, torch.zeros_like(latents), engine.CaptionSource("S*", ["a photo of {}"]), 4)
+    engine, captions = plugin("ti_engine"), plugin("ti_engine.captions")
+    latents = latents_of(backend, case, 4)
+    source = engine.CaptionSource("S*", captions.OBJECT_TEMPLATES)
+    dataset = engine.TrainingSet(latents, torch.zeros_like(latents), source, 4)
     config = engine.TrainConfig(
         steps=100_000, batch_size=case.batch_size, resolution=case.resolution, evaluate_every=0, early_stop=False
     )
@@ -156,25 +168,43 @@ def our_step(backend: Any, case: Case) -> Callable[[], object]:
 
 
 def bare_step(backend: Any, case: Case) -> Callable[[], object]:
-    """Forward and backward of the UNet alone, from what it is given to the conditioning."""
-    denoiser = plugin("nodes.host.denoiser")
-    unet, dtype = backend._patcher.model.diffusion_model, case.dtype
-    side, device = case.resolution // 8, backend.device
-    latents = torch.randn(case.batch_size, 4, side, side, device=device, dtype=dtype)
-    width = sum(info.width for info in backend.encoders.values())
-    cond = torch.randn(case.batch_size, 77, width, device=device, dtype=dtype, requires_grad=True)
-    y = None
-    if unet.num_classes is not None:
-        y = torch.randn(case.batch_size, unet.label_emb[0][0].in_features, device=device, dtype=dtype)
-        y.requires_grad_(True)
-    timestep = torch.full((case.batch_size,), 500.0, device=device)
+    """Forward and backward of the denoiser alone, from the same inputs to the conditioning."""
+    overwriting = plugin("ti_engine.overwriting").overwriting_allowed
+    network, calls = backend._patcher.model.diffusion_model, []
+
+    def seen(_: nn.Module, *call: Any) -> None:
+        calls.append(call)
+        raise _InputsKnownError
+
+    hook = network.register_forward_pre_hook(seen, with_kwargs=True)
+    vectors = {key: torch.zeros(1, info.width, requires_grad=True) for key, info in backend.encoders.items()}
+    encoded = backend.encode(captions_of(case), "S*", vectors, differentiable=True)
+    with contextlib.suppress(_InputsKnownError), hook:
+        backend.denoise(latents_of(backend, case, case.batch_size), torch.ones(case.batch_size), encoded.cond)
+    (args, named), conditioning = calls[0], []
+
+    def leaf(value: Any) -> Any:
+        if isinstance(value, Tensor) and value.requires_grad:
+            conditioning.append(value := value.detach().requires_grad_(True))
+        return value
+
+    args, named = tuple(leaf(value) for value in args), {name: leaf(value) for name, value in named.items()}
 
     def step() -> None:
-        cond.grad = None
-        options = {"optimized_attention_override": denoiser._plain_attention}
-        unet(latents, timestep, context=cond, y=y, transformer_options=options).float().square().mean().backward()
+        with overwriting() if backend._family.adds_in_place else contextlib.nullcontext():
+            estimate = network(*args, **named)
+        torch.autograd.grad(estimate.float().square().mean(), conditioning)
 
     return step
+
+
+class _InputsKnownError(Exception):
+    """The inputs of the denoiser are known."""
+
+
+def captions_of(case: Case) -> list[str]:
+    templates = plugin("ti_engine.captions").OBJECT_TEMPLATES
+    return [template.replace("{}", "S*") for template in templates[: case.batch_size]]
 
 
 def encoding_step(backend: Any, case: Case) -> Callable[[], object]:
@@ -182,7 +212,7 @@ def encoding_step(backend: Any, case: Case) -> Callable[[], object]:
     vectors = {key: torch.zeros(1, info.width, requires_grad=True) for key, info in backend.encoders.items()}
 
     def step() -> None:
-        encoded = backend.encode(["a photo of S*"] * case.batch_size, "S*", vectors, differentiable=True)
+        encoded = backend.encode(captions_of(case), "S*", vectors, differentiable=True)
         for entry in encoded.cond.distinct:
             for tensor in entry.values():
                 if isinstance(tensor, Tensor) and tensor.requires_grad:
@@ -196,8 +226,7 @@ def gradient_of(backend: Any, case: Case) -> Tensor:
     """The gradient of a fixed batch in the vectors of all encoders, each at length 1, end to end."""
     engine, gradients = plugin("ti_engine"), plugin("ti_engine.gradients")
     generator = torch.Generator().manual_seed(5)
-    side = case.resolution // 8
-    latents, noise = torch.randn(2, case.batch_size, 4, side, side, generator=generator)
+    latents, noise = latents_of(backend, case, 2 * case.batch_size).chunk(2)
     vectors = {
         key: (torch.randn(1, info.width, generator=generator) * info.rms).requires_grad_(True)
         for key, info in backend.encoders.items()
@@ -205,23 +234,27 @@ def gradient_of(backend: Any, case: Case) -> Tensor:
     levels = backend.schedule.sigmas
     sigma = levels[torch.linspace(len(levels) // 4, len(levels) * 3 // 4, case.batch_size).long()]
     config = engine.TrainConfig(batch_size=case.batch_size, resolution=case.resolution)
-    samples = gradients.Samples(latents, noise, sigma, ["a photo of S*"] * case.batch_size)
-    gradients.GradientSum(backend, config, vectors).of(samples)
+    gradients.GradientSum(backend, config, vectors).of(gradients.Samples(latents, noise, sigma, captions_of(case)))
     return torch.cat([rows.grad.flatten() / rows.grad.norm() for rows in vectors.values() if rows.grad is not None])
 
 
 def gradient(model: Any, clip: Any, case: Case, dtype: torch.dtype) -> Tensor:
     """The same gradient with the denoiser in another precision, from the same weights."""
-    unet = model.model.diffusion_model
-    unet.to(dtype)
-    unet.dtype = dtype
+    unet, cast = model.model.diffusion_model, model.model.manual_cast_dtype
+    if case.dtype is FP8:  # four times its size would not fit: every layer casts its weights as it runs
+        model.model.manual_cast_dtype = dtype
+    else:
+        unet.to(dtype)
+        unet.dtype = dtype
     try:
         backend = backend_of(model, clip)
         with backend.lent(case.batch_size, case.resolution, "on"):
             return gradient_of(backend, case)
     finally:
-        unet.to(case.dtype)
-        unet.dtype = case.dtype
+        model.model.manual_cast_dtype = cast
+        if case.dtype is not FP8:
+            unet.to(case.dtype)
+            unet.dtype = case.dtype
 
 
 def peak_beside_weights(step: Callable[[], object], device: torch.device) -> int | None:
@@ -261,48 +294,67 @@ class Models(NamedTuple):
 
 
 def build(family: str, dtype: torch.dtype, small: bool, filled: bool = True) -> Models:
-    """Random weights in the host's own classes, or none. Encoders are kept in float16, as the host keeps them."""
+    """Random weights in the host's own classes, or none. CLIP is kept in float16, as the host keeps it."""
     memory = importlib.import_module("comfy.model_management")
     families = importlib.import_module("comfy.supported_models")
     device = memory.get_torch_device()
-    width = 32 if small else 320
-    common: dict[str, Any] = dict(
-        image_size=32, in_channels=4, out_channels=4, model_channels=width, use_spatial_transformer=True,
-        use_temporal_attention=False, legacy=False,
-    )  # fmt: skip
-    if family == "SD1.5":
-        settings = dict(
-            num_res_blocks=[2] * 4, channel_mult=[1, 2, 4, 4], transformer_depth=[1] * 6 + [0] * 2,
-            transformer_depth_output=[1] * 9 + [0] * 3, transformer_depth_middle=1, context_dim=768,
-            use_linear_in_transformer=False, adm_in_channels=None, num_heads=8, num_head_channels=-1,
-        )  # fmt: skip
-        kind = families.SD15
-    else:
-        settings = dict(
-            num_res_blocks=[2] * 3, channel_mult=[1, 2, 4], transformer_depth=[0, 0, 2, 2, 10, 10],
-            transformer_depth_output=[0, 0, 0, 2, 2, 2, 10, 10, 10], transformer_depth_middle=10, context_dim=2048,
-            use_linear_in_transformer=True, adm_in_channels=2816, num_classes="sequential",
-            num_head_channels=32 if small else 64, num_heads=-1,
-        )  # fmt: skip
-        kind = families.SDXL
-    config = kind({**common, **settings})
-    config.set_inference_dtype(dtype, None)
+    kind, settings, (tokenizer, encoders) = SHAPES[family](small)
+    config = getattr(families, kind)(settings)
+    config.set_inference_dtype(dtype, torch.bfloat16 if dtype is FP8 else None)
     base = config.get_model({}, "", device=device).eval()  # filled where it is used: minutes faster
     if filled:
         fill(base.diffusion_model)
     patcher = importlib.import_module("comfy.model_patcher").ModelPatcher
     model = patcher(base, load_device=device, offload_device=memory.unet_offload_device())
     sd, target = importlib.import_module("comfy.sd"), importlib.import_module("comfy.supported_models_base").ClipTarget
-    if family == "SD1.5":
-        one = importlib.import_module("comfy.sd1_clip")
-        parts = target(one.SD1Tokenizer, one.SD1ClipModel)
-    else:
-        two = importlib.import_module("comfy.sdxl_clip")
-        parts = target(two.SDXLTokenizer, two.SDXLClipModel)
-    clip = sd.CLIP(parts, model_options={"initial_device": device})
+    clip = sd.CLIP(target(tokenizer, encoders), model_options={"initial_device": device})
     if filled:
         fill(clip.cond_stage_model)
     return Models(model, clip)
+
+
+def unet_shape(small: bool, **settings: Any) -> dict[str, Any]:
+    common: dict[str, Any] = dict(
+        image_size=32, in_channels=4, out_channels=4, model_channels=32 if small else 320,
+        use_spatial_transformer=True, use_temporal_attention=False, legacy=False,
+    )  # fmt: skip
+    return {**common, **settings}
+
+
+def sd15(small: bool) -> Shape:
+    one = importlib.import_module("comfy.sd1_clip")
+    settings = unet_shape(
+        small, num_res_blocks=[2] * 4, channel_mult=[1, 2, 4, 4], transformer_depth=[1] * 6 + [0] * 2,
+        transformer_depth_output=[1] * 9 + [0] * 3, transformer_depth_middle=1, context_dim=768,
+        use_linear_in_transformer=False, adm_in_channels=None, num_heads=8, num_head_channels=-1,
+    )  # fmt: skip
+    return "SD15", settings, (one.SD1Tokenizer, one.SD1ClipModel)
+
+
+def sdxl(small: bool) -> Shape:
+    two = importlib.import_module("comfy.sdxl_clip")
+    settings = unet_shape(
+        small, num_res_blocks=[2] * 3, channel_mult=[1, 2, 4], transformer_depth=[0, 0, 2, 2, 10, 10],
+        transformer_depth_output=[0, 0, 0, 2, 2, 2, 10, 10, 10], transformer_depth_middle=10, context_dim=2048,
+        use_linear_in_transformer=True, adm_in_channels=2816, num_classes="sequential",
+        num_head_channels=32 if small else 64, num_heads=-1,
+    )  # fmt: skip
+    return "SDXL", settings, (two.SDXLTokenizer, two.SDXLClipModel)
+
+
+def flux(small: bool) -> Shape:
+    encoders = importlib.import_module("comfy.text_encoders.flux")
+    settings: dict[str, Any] = dict(
+        image_model="flux", in_channels=16, out_channels=16, vec_in_dim=768, context_in_dim=4096,
+        hidden_size=256 if small else 3072, mlp_ratio=4.0, num_heads=2 if small else 24, depth=1 if small else 19,
+        depth_single_blocks=1 if small else 38, axes_dim=[16, 56, 56], theta=10000, patch_size=2, qkv_bias=True,
+        guidance_embed=True, txt_ids_dims=[],
+    )  # fmt: skip
+    return "Flux", settings, (encoders.FluxTokenizer, encoders.flux_clip(dtype_t5=FP8))
+
+
+Shape = tuple[str, dict[str, Any], tuple[Any, Any]]  # the host's family, its settings, tokenizer and text encoders
+SHAPES: dict[str, Callable[[bool], Shape]] = {"SD1.5": sd15, "SDXL": sdxl, "Flux": flux}
 
 
 @torch.no_grad()
