@@ -186,27 +186,14 @@ def qwen_image() -> Models:
     )  # fmt: skip
 
 
-def hunyuan_video(family: str, tokenizer: str, encoder: Callable[[], Any], width: int, **settings: Any) -> Models:
-    plain = dict(
-        image_model="hunyuan_video", out_channels=16, in_channels=16, vec_in_dim=768, context_in_dim=4096,
-        hidden_size=width, num_heads=width // 128, mlp_ratio=4.0, axes_dim=[16, 56, 56], theta=256,
-        patch_size=[1, 2, 2], qkv_bias=True, guidance_embed=True, byt5=False, meanflow=False, meanflow_sum=False,
-        use_cond_type_embedding=False, vision_in_dim=None,
-    )  # fmt: skip
-    return transformer(family, "hunyuan_video", tokenizer, lambda _: encoder(), **(plain | settings))
-
-
-def hunyuan_video_1() -> Models:
-    encoder = importlib.import_module("comfy.text_encoders.hunyuan_video").hunyuan_video_clip
-    return hunyuan_video("HunyuanVideo", "HunyuanVideoTokenizer", encoder, 3072, depth=20, depth_single_blocks=40)
-
-
 def hunyuan_video_15() -> Models:
-    encoder = importlib.import_module("comfy.text_encoders.hunyuan_image").te
-    return hunyuan_video(
-        "HunyuanVideo15", "HunyuanVideo15Tokenizer", encoder, 2048, depth=54, depth_single_blocks=0, in_channels=65,
-        out_channels=32, patch_size=[1, 1, 1], vec_in_dim=None, context_in_dim=3584, guidance_embed=False, byt5=True,
-        vision_in_dim=1152, meanflow_sum=True, use_cond_type_embedding=True,
+    encoders = importlib.import_module("comfy.text_encoders.hunyuan_image")
+    return transformer(
+        "HunyuanVideo15", "hunyuan_video", "HunyuanVideo15Tokenizer", lambda _: encoders.te(),
+        image_model="hunyuan_video", in_channels=65, out_channels=32, patch_size=[1, 1, 1], hidden_size=2048,
+        num_heads=16, depth=54, depth_single_blocks=0, mlp_ratio=4.0, axes_dim=[16, 56, 56], theta=256, qkv_bias=True,
+        vec_in_dim=None, context_in_dim=3584, guidance_embed=False, byt5=True, vision_in_dim=1152, meanflow=False,
+        meanflow_sum=True, use_cond_type_embedding=True,
     )  # fmt: skip
 
 
@@ -250,7 +237,6 @@ MODELS: dict[str, tuple[int, Callable[[], Models]]] = {
     "Qwen-Image": (1024, qwen_image),
     "Qwen-Image, small": (512, qwen_image),
     "Z-Image, small": (512, z_image),
-    "HunyuanVideo": (512, hunyuan_video_1),
     "HunyuanVideo 1.5": (512, hunyuan_video_15),
     "Kandinsky 5 lite": (
         512,

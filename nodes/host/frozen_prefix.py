@@ -23,7 +23,7 @@ from .encoders import text_encoders
 from .prompt import positions, tokenize
 
 _LEAST = 16  # tokens; for fewer, one more operation in every layer is not worth it
-_CAPTIONS = "S*", "a photo of S*"  # all that they have in common is not theirs
+_CAPTIONS = "S*", "a photo of S*"  # with nothing in common but what the host puts in front of them
 
 
 def prompt_prefixes(clip: Any) -> dict[SDClipModel, list[int]]:
