@@ -125,6 +125,19 @@ def assert_bits(found, wanted):
 
 
 @needs_continuing
+def test_weights_in_fp8():
+    """Which the host converts in every layer."""
+    backend, other = backend_of("Qwen-Image"), whole(backend_of("Qwen-Image"))
+    for one in (backend, other):
+        for block in one._blocks.encoders:
+            for weight in block.parameters():
+                if weight.ndim == 2:
+                    weight.data = weight.data.to(torch.float8_e4m3fn)
+    with torch.inference_mode(False), backend.lent(1, 64, "on"), other.lent(1, 64, "off"):
+        assert_same(encoded(backend), encoded(other), rtol=1e-4)
+
+
+@needs_continuing
 @one_of_each
 def test_what_was_encoded_before_changes_no_bit(family):
     """So that a run which goes on from its middle, or stops to draw, learns the same word."""
