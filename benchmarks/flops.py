@@ -6,7 +6,8 @@
 Needs a folder with the host's `comfy` package and what that imports, and no GPU. Counts the multiplications and
 additions of matrix products, convolutions and attention (torch.utils.flop_counter), which hold for every machine.
 Prints the table of docs/speed.md. bare: forward and backward of the denoiser alone, from the same inputs to the
-conditioning, checkpointed where ours is.
+conditioning, checkpointed where ours is. whole prompt: the text encoders if what stands in front of every caption were
+computed in every step, and their share of the step then.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import argparse
 import importlib
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -43,6 +44,10 @@ class Work:
     def all(self) -> int:
         return self.encoding + self.bare
 
+    @property
+    def share(self) -> str:
+        return f"{100 * self.encoding / self.all:.1f} %"
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -51,33 +56,41 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=1)
     args = parser.parse_args()
     start_host(args.host.expanduser(), cpu=True)
-    print("| model, samples | blocks | denoiser forward | its backward | text encoders | share | ours / bare |")
-    print("|---|---|---|---|---|---|---|", flush=True)
+    print(
+        "| model, samples | blocks | denoiser forward | its backward | encoders | share | ours / bare | whole prompt |"
+    )
+    print("|---|---|---|---|---|---|---|---|", flush=True)
     for name, (resolution, make) in MODELS.items():
         if args.only and args.only not in name:
             continue
         models = make()
+        prefixes = plugin("nodes.host.frozen_prefix").prompt_prefixes(models.clip)
         for way in ("once", "twice"):
             work = counted(models, resolution, args.batch_size, way == "twice")
-            told = [f"{part / TERA:.2f}" for part in (work.denoising, work.gradient, work.encoding)]
-            share, ratio = 100 * work.encoding / work.all, work.all / work.bare
-            label = f"{name}, {resolution} px, {args.batch_size}"
-            print(f"| {label} | {way} | {' | '.join(told)} | {share:.1f} % | {ratio:.3f} |", flush=True)
+            whole = counted(models, resolution, args.batch_size, way == "twice", whole=True) if prefixes else None
+            told = [f"{name}, {resolution} px, {args.batch_size}", way]
+            told += [f"{part / TERA:.2f}" for part in (work.denoising, work.gradient, work.encoding)]
+            told += [work.share, f"{work.all / work.bare:.3f}"]
+            told.append(f"{whole.encoding / TERA:.2f}, {whole.share}" if whole else "")
+            print(f"| {' | '.join(told)} |", flush=True)
 
 
-def counted(models: Models, resolution: int, samples: int, twice: bool) -> Work:
-    """A step of so many samples with different captions; twice: with checkpointing."""
+def counted(models: Models, resolution: int, samples: int, twice: bool, whole: bool = False) -> Work:
+    """A step of so many samples with different captions, not the first of a run. twice: with checkpointing; whole: with
+    what stands in front of the captions."""
     plan, count = plugin("ti_engine.memory_plan"), plugin("nodes.host.memory_count")
     way = plan.Recompute.EVERYTHING if twice else plan.Recompute.NOTHING
     channels = models.model.model.latent_format.latent_channels
     backend = plugin("nodes.host.backend").HostBackend(*models, SimpleNamespace(latent_channels=channels))
+    blocks = replace(backend._blocks, prefixes={}) if whole else backend._blocks
     shape = latent_shape(models, samples, resolution)
     work = Work()
 
     def step() -> None:
+        captions = [f"a photo of a S* , {number}" for number in range(samples)]
+        vectors = {key: torch.empty(1, info.width, requires_grad=True) for key, info in backend.encoders.items()}
+        backend.encode(captions[:1], "S*", vectors, differentiable=False)
         with FlopCounterMode(display=False, custom_mapping=CPU_ATTENTION) as counter:
-            captions = [f"a photo of a S* , {number}" for number in range(samples)]
-            vectors = {key: torch.empty(1, info.width, requires_grad=True) for key, info in backend.encoders.items()}
             encoded = backend.encode(captions, "S*", vectors, differentiable=True)
             latents, sigma = torch.empty(*shape), torch.ones(samples)
             work.encoding = counter.get_total_flops()
@@ -88,7 +101,7 @@ def counted(models: Models, resolution: int, samples: int, twice: bool) -> Work:
             encoded.backward()
             work.encoding = counter.get_total_flops() - work.bare
 
-    if count.counted_parts([models.model, models.clip.patcher], [step], backend._blocks.recomputed(way)) is None:
+    if count.counted_parts([models.model, models.clip.patcher], [step], blocks.recomputed(way)) is None:
         raise RuntimeError("This step cannot be counted; the host's log says why.")
     return work
 
@@ -173,6 +186,23 @@ def qwen_image() -> Models:
     )  # fmt: skip
 
 
+def hunyuan_video_15() -> Models:
+    encoders = importlib.import_module("comfy.text_encoders.hunyuan_image")
+    return transformer(
+        "HunyuanVideo15", "hunyuan_video", "HunyuanVideo15Tokenizer", lambda _: encoders.te(),
+        image_model="hunyuan_video", in_channels=65, out_channels=32, patch_size=[1, 1, 1], hidden_size=2048,
+        num_heads=16, depth=54, depth_single_blocks=0, mlp_ratio=4.0, axes_dim=[16, 56, 56], theta=256, qkv_bias=True,
+        vec_in_dim=None, context_in_dim=3584, guidance_embed=False, byt5=True, vision_in_dim=1152, meanflow=False,
+        meanflow_sum=True, use_cond_type_embedding=True,
+    )  # fmt: skip
+
+
+def kandinsky(family: str, tokenizer: str, **settings: Any) -> Models:
+    return transformer(
+        family, "kandinsky5", tokenizer, lambda te: te.te(), image_model="kandinsky5", time_dim=512, **settings
+    )
+
+
 def unet(family: str) -> Models:
     return build(family, torch.bfloat16, small=False, filled=False)
 
@@ -205,6 +235,36 @@ MODELS: dict[str, tuple[int, Callable[[], Models]]] = {
     "Lumina 2": (1024, lumina2),
     "Z-Image": (1024, z_image),
     "Qwen-Image": (1024, qwen_image),
+    "Qwen-Image, small": (512, qwen_image),
+    "Z-Image, small": (512, z_image),
+    "HunyuanVideo 1.5": (512, hunyuan_video_15),
+    "Kandinsky 5 lite": (
+        512,
+        lambda: kandinsky(
+            "Kandinsky5",
+            "Kandinsky5Tokenizer",
+            model_dim=1792,
+            ff_dim=7168,
+            visual_embed_dim=132,
+            num_text_blocks=2,
+            num_visual_blocks=32,
+            axes_dims=(16, 24, 24),
+        ),
+    ),
+    "Kandinsky 5 image lite": (
+        1024,
+        lambda: kandinsky(
+            "Kandinsky5Image",
+            "Kandinsky5TokenizerImage",
+            model_dim=2560,
+            ff_dim=10240,
+            visual_embed_dim=64,
+            num_text_blocks=2,
+            num_visual_blocks=50,
+            axes_dims=(32, 48, 48),
+            rope_scale_factor=(1.0, 1.0, 1.0),
+        ),
+    ),
 }
 
 

@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
+Forward = Callable[..., Any]
+
 
 @contextmanager
 def checkpointed(
@@ -28,24 +30,33 @@ def checkpointed(
     autograd would have to keep. Where no gradient is asked for, nothing changes, nor for a block that is given a tensor
     to learn through in another way than as an argument, or inside of lists, tuples and dataclasses.
     """
+    with lent_forwards(blocks, lambda forward: _Checkpointed(forward, guard)):
+        yield
+
+
+@contextmanager
+def lent_forwards(
+    modules: Iterable[nn.Module], make: Callable[[Callable[..., Any]], Callable[..., Any]]
+) -> Iterator[None]:
+    """While this lasts, the `forward` of every module is what `make` makes of it; afterwards it is what it was."""
     before: list[tuple[nn.Module, Any]] = []
     try:
-        for block in blocks:
-            before.append((block, vars(block).get("forward")))
-            vars(block)["forward"] = _Checkpointed(block.forward, guard)
+        for module in modules:
+            before.append((module, vars(module).get("forward")))
+            vars(module)["forward"] = make(module.forward)
         yield
     finally:
-        for block, forward in before:
+        for module, forward in before:
             if forward is None:
-                del vars(block)["forward"]
+                del vars(module)["forward"]
             else:
-                vars(block)["forward"] = forward
+                vars(module)["forward"] = forward
 
 
 class _Checkpointed:
     """The forward of a block."""
 
-    def __init__(self, forward: Callable[..., Any], guard: Callable[[], AbstractContextManager[Any]]) -> None:
+    def __init__(self, forward: Forward, guard: Callable[[], AbstractContextManager[Any]]) -> None:
         self.forward, self.guard = forward, guard
         self.cannot = False
 

@@ -21,6 +21,7 @@ from .denoiser import denoise
 from .dynamic import plain_clip, plain_model
 from .family import noise_schedule, recognise
 from .fingerprint import weights_fingerprint
+from .frozen_prefix import prompt_prefixes
 from .inpainting import with_masks
 from .known_families import UNPROVEN
 from .memory_count import available_memory, has_ample_room
@@ -54,6 +55,7 @@ class HostBackend:
             # A model that nobody has tried is only run in the way that is right for every one.
             [] if self._family.facts is UNPROVEN else blocks_of(self._patcher.model.diffusion_model),
             self._family.adds_in_place,
+            prompt_prefixes(self._clip),
         )
         self.plan: MemoryPlan | None = None
         """How a batch is computed; known once the models are lent."""

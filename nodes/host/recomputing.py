@@ -1,19 +1,21 @@
-"""What of a model and its text encoders runs a second time for the gradient, to save memory."""
+"""What of a model and its text encoders runs a second time for the gradient, to save memory; and what but once."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from comfy.ldm.modules.attention import SpatialTransformer
+from comfy.sd1_clip import SDClipModel
 from torch import nn
 
 from ...ti_engine.checkpointing import checkpointed
 from ...ti_engine.memory_plan import Recompute
 from ...ti_engine.overwriting import overwriting_allowed
 from .caption_encoding import encoder_guard
+from .frozen_prefix import frozen_prefixes
 
 _SEQUENCES = (nn.ModuleList, nn.Sequential, SpatialTransformer)
 
@@ -22,12 +24,13 @@ _SEQUENCES = (nn.ModuleList, nn.Sequential, SpatialTransformer)
 class Blocks:
     """The layers of the text encoders and the blocks of the denoiser, as far as they can be checkpointed.
 
-    denoiser_adds_in_place: its blocks overwrite what autograd would have to keep.
+    denoiser_adds_in_place: its blocks overwrite what autograd would have to keep. prefixes: as of prompt_prefixes.
     """
 
     encoders: Sequence[nn.Module]
     denoiser: Sequence[nn.Module]
     denoiser_adds_in_place: bool
+    prefixes: Mapping[SDClipModel, Sequence[int]] = field(default_factory=dict)
 
     def ways(self, gradient_checkpointing: str) -> tuple[Recompute, ...]:
         """The ways to choose from, the fastest first, for a setting of TrainConfig."""
@@ -39,13 +42,14 @@ class Blocks:
 
     @contextmanager
     def recomputed(self, way: Recompute) -> Iterator[None]:
-        """Checkpoints what `way` says while this lasts."""
+        """Checkpoints what `way` says while this lasts, in which no weight may change."""
         with ExitStack() as stack:
             if way >= Recompute.ENCODERS:
                 stack.enter_context(checkpointed(self.encoders, encoder_guard))
             if way >= Recompute.EVERYTHING:
                 guard = overwriting_allowed if self.denoiser_adds_in_place else nullcontext
                 stack.enter_context(checkpointed(self.denoiser, guard))
+            stack.enter_context(frozen_prefixes(self.prefixes))  # outside: a layer runs twice for what is behind it
             yield
 
 

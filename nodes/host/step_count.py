@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ...ti_engine.memory_plan import Recompute
-from .caption_encoding import Conditioning, Entry, encode_captions
+from .caption_encoding import Conditioning, EncodedBatch, Entry, encode_captions
 from .denoiser import denoise
 from .family import Family
 from .memory_count import counted_parts
@@ -19,11 +19,12 @@ from .recomputing import Blocks
 
 class _Encoders(NamedTuple):
     """Bytes of one pass of the text encoders: the most of its forward, what it keeps for its backward, the most of
-    that."""
+    that; and those that are kept once for all passes, which are among all of them."""
 
     forward: int
     kept: int
     backward: int
+    once: int
 
 
 @dataclass
@@ -50,15 +51,15 @@ class StepCount:
         if not self._count(encoders, denoiser, way):
             return None
         text = self._encoders[encoders]
-        others = (samples // captions - 1) * text.kept
+        others = (samples // captions - 1) * (text.kept - text.once)
         return others + max(text.forward, text.kept + self._denoiser[denoiser], text.backward)
 
     def _count(self, encoders: Any, denoiser: Any, way: Recompute) -> bool:
         """Finds what is not known of them yet; False if that is impossible."""
         step = StepWithoutContents(self, samples=denoiser[0], captions=encoders[1])
-        parts = {step.encode: True, step.denoise: denoiser not in self._denoiser}
+        parts = {step.read_prefixes: True, step.encode: True, step.denoise: denoiser not in self._denoiser}
         parts[step.carry_on] = encoders not in self._encoders
-        if not any([*parts.values()][1:]):
+        if not any([*parts.values()][2:]):
             return True
         wanted = [part for part, is_wanted in parts.items() if is_wanted]
         patchers = [self.patcher, self.clip.patcher]
@@ -70,7 +71,7 @@ class StepCount:
         if step.denoise in held:
             self._denoiser[denoiser] = held[step.denoise].peak - kept
         if step.carry_on in held:
-            self._encoders[encoders] = _Encoders(forward, kept, held[step.carry_on].peak)
+            self._encoders[encoders] = _Encoders(forward, kept, held[step.carry_on].peak, held[step.read_prefixes].kept)
         return True
 
 
@@ -80,10 +81,17 @@ class StepWithoutContents:
     def __init__(self, count: StepCount, samples: int, captions: int) -> None:
         self._count, self._samples, self._captions = count, samples, captions
 
-    def encode(self) -> None:
+    def read_prefixes(self) -> None:
+        if self._count.blocks.prefixes:
+            self._encode(differentiable=False)
+
+    def _encode(self, differentiable: bool) -> EncodedBatch:
         count, captions = self._count, ["a photo of S* red big" + " ." * more for more in range(self._captions)]
         vectors = {key: torch.empty(1, e.width, requires_grad=True) for key, e in count.family.encoders.items()}
-        self._encoded = encode_captions(count.clip, captions, {"S*": vectors}, True, count.family.joins_captions)
+        return encode_captions(count.clip, captions, {"S*": vectors}, differentiable, count.family.joins_captions)
+
+    def encode(self) -> None:
+        self._encoded = self._encode(differentiable=True)
         distinct = self._encoded.cond.distinct
         others = [_twin(distinct[0]) for _ in range(self._samples - len(distinct))]
         self._cond = Conditioning([*distinct, *others], [*range(self._samples)])

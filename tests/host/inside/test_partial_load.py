@@ -18,7 +18,7 @@ from test_families import Problem, in_float64, snapshot
 from test_memory import backend_of, blocks_of, exactly
 from test_patched_models import lora
 
-FAMILIES = ["SD2", "SDXL", "Flux dev"]  # Flux adds in place and reads T5
+FAMILIES = ["SD2", "SDXL", "Flux dev", "Qwen-Image"]  # Flux adds in place and reads T5, Qwen goes on behind a text
 ELSEWHERE = torch.device("cpu", 0)  # another device than "cpu" to the host, and the same one to torch
 STEP = 100_000  # bytes
 
