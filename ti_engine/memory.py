@@ -11,7 +11,12 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-_SIGNS = ("out of memory", "can't allocate memory", "not enough memory")
+_SIGNS = (
+    *("out of memory", "can't allocate memory", "not enough memory"),
+    # What the libraries under torch say when there is none left for them: cuBLAS and cuDNN, MIOpen, Metal, Level Zero.
+    *("_status_alloc_failed", "unable to find an engine to execute", "unable to find a valid cudnn algorithm"),
+    *("miopenstatusallocfailed", "invalid buffer size", "out_of_device_memory"),
+)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
