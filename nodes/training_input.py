@@ -11,13 +11,14 @@ from torch import Tensor
 def split_pictures(batches: Sequence[Tensor]) -> list[Tensor]:
     """IMAGE batches [B, H, W, C] of any sizes as pictures [3, H, W]: grey repeated, transparency over white.
 
-    Cloned, because the host's tensors belong to its cache and to inference mode. ValueError for what is no IMAGE.
+    Cloned, because the host's tensors belong to its cache and to inference mode; in system memory, because some are
+    and some are not with --gpu-only. ValueError for what is no IMAGE.
     """
     for batch in batches:
         if not isinstance(batch, Tensor) or batch.ndim != 4:
             found = f"a tensor of shape {list(batch.shape)}" if isinstance(batch, Tensor) else type(batch).__name__
             raise ValueError(f"images was given {found}; connect an IMAGE, such as that of Load Image.")
-    return [_to_rgb(picture.float()).movedim(-1, 0).clone() for batch in batches for picture in batch]
+    return [_to_rgb(picture.float().cpu()).movedim(-1, 0).clone() for batch in batches for picture in batch]
 
 
 def split_captions(texts: Sequence[str] | None) -> list[str]:

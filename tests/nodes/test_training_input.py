@@ -6,6 +6,7 @@ import importlib
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 
 @pytest.fixture
@@ -37,6 +38,13 @@ def test_pictures_are_no_inference_tensors(inputs):
         with torch.inference_mode(False):
             (picture,) = inputs.split_pictures([batch])
     assert not picture.is_inference()
+
+
+def test_pictures_come_to_system_memory(inputs):
+    """Where the host holds them elsewhere (--gpu-only)."""
+    with FakeTensorMode():
+        here, there = inputs.split_pictures([torch.rand(1, 16, 16, 3), torch.rand(1, 16, 16, 3, device="cuda")])
+    assert here.device == there.device == torch.device("cpu")
 
 
 @pytest.mark.parametrize(
