@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -81,7 +82,19 @@ class Vocabulary:
     def _rows(self, ids: Tensor) -> Tensor:
         # Through the layer and not from its weight: newer hosts scale inside of it.
         ids = ids.to(self._layer.weight.device)
-        return self._layer(ids, out_dtype=torch.float32).detach().cpu().clone()
+        with _not_faulted_in(self._layer):
+            return self._layer(ids, out_dtype=torch.float32).detach().cpu().clone()
+
+
+@contextmanager
+def _not_faulted_in(layer: Any) -> Iterator[None]:
+    """A host that loads dynamically copies the whole table for every call of such a layer; without its mark, none."""
+    mark = vars(layer).pop("_v", None)
+    try:
+        yield
+    finally:
+        if mark is not None:
+            layer._v = mark
 
 
 class ClipVocabulary:

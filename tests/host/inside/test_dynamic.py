@@ -111,6 +111,17 @@ def test_the_demo_model_is_never_dynamic(everything_is_dynamic, monkeypatch, tra
     torch.testing.assert_close(train(model=[model], clip=[clip], vae=[vae])[0].vectors, wanted.vectors, rtol=0, atol=0)
 
 
+def test_the_vocabulary_is_not_copied_for_every_look(models):
+    """As such a host does with a layer's table while the layer has its mark."""
+    layer = models.clip.cond_stage_model.clip_l.transformer.get_input_embeddings()
+    layer._v = mark = object()
+    marked = []
+    layer.register_forward_pre_hook(lambda layer, _: marked.append(hasattr(layer, "_v")))
+    vocabulary = plugin("nodes.host.vocabulary").ClipVocabulary(models.clip)
+    assert vocabulary.nearest_words("clip_l", vocabulary.word_vectors("circle")["clip_l"][0], 1)[0][0] == "circle"
+    assert marked and not any(marked) and layer._v is mark
+
+
 @pytest.mark.parametrize("socket", ["MODEL", "CLIP"])
 def test_a_model_that_cannot_be_loaded_again(socket):
     with torch.inference_mode():
