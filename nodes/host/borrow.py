@@ -6,6 +6,7 @@ save for backward. For the time of a loan each is replaced by a frozen parameter
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any, NamedTuple
@@ -99,9 +100,10 @@ class Loan:
         try:
             yield  # after any other error the originals stay where they belong
         except Exception as error:
-            if is_out_of_memory(error):
+            if is_out_of_memory(error):  # so that training can go on without what did not fit
+                traceback.clear_frames(error.__traceback__)  # which hold what there was of it
                 memory.soft_empty_cache()
-                self._take()  # so that training can go on without what did not fit
+                self._take()
             raise
         self._take()
 

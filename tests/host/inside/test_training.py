@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import weakref
 
 import comfy.model_management
 import comfy.sample
@@ -215,12 +216,20 @@ def test_a_preview_without_memory_does_not_end_the_run(models, train, monkeypatc
     ksampler(models)
     before = snapshot(models)
 
+    held, there_when_taken = [], []
+
     def full(*_, **__):
+        picture = torch.ones(1)
+        held.append(weakref.ref(picture))
         raise comfy.model_management.OOM_EXCEPTION("out of memory, on purpose")
 
+    loan = plugin("nodes.host.borrow").Loan
+    take = loan._take
     plain = vectors(train())
     monkeypatch.setattr(plugin("nodes.host.picture").comfy.sample, "sample", full)
+    monkeypatch.setattr(loan, "_take", lambda self: (there_when_taken.extend(one() for one in held), take(self)))
     assert torch.equal(vectors(train(preview_every=[1])), plain)
+    assert there_when_taken and set(there_when_taken) == {None}  # its memory is free for what training needs
     assert_same(before, snapshot(models))
 
 
