@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import weakref
 from contextlib import AbstractContextManager
 from typing import Any
 
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
+from torch.utils.weak import WeakTensorKeyDictionary
 
 
 def overwriting_allowed() -> AbstractContextManager[Any]:
@@ -16,13 +18,23 @@ def overwriting_allowed() -> AbstractContextManager[Any]:
     copy and hardly any memory. torch's own guard for it, which copies only what is overwritten, is a dispatch mode, in
     which tensor classes of others (GGUF weights) do not work, and has to be open at the backward too.
     """
-    return saved_tensors_hooks(_copy, lambda kept: kept)
+    made: Any = WeakTensorKeyDictionary()  # original -> its version then, and its copy
+
+    def keep(tensor: Tensor) -> Tensor:
+        # A layer may keep a view of its weight.
+        if isinstance(tensor if tensor._base is None else tensor._base, nn.Parameter):
+            return tensor
+        version, copy = made.get(tensor, (None, lambda: None))
+        known = copy() if version == tensor._version else None
+        if known is None:  # what many layers keep (T5's table of distances) is copied for the first one
+            known = _copy(tensor)
+            made[tensor] = tensor._version, weakref.ref(known)
+        return known
+
+    return saved_tensors_hooks(keep, lambda kept: kept)
 
 
 def _copy(tensor: Tensor) -> Tensor:
-    # A layer may keep a view of its weight.
-    if isinstance(tensor if tensor._base is None else tensor._base, nn.Parameter):
-        return tensor
     # An expanded tensor (a mask for all heads) stays one.
     once = tuple(slice(0, 1) if stride == 0 else slice(None) for stride in tensor.stride())
     return tensor.detach()[once].clone().expand(tensor.shape)
