@@ -15,7 +15,7 @@ from ...ti_engine.memory_plan import Recompute
 from ...ti_engine.overwriting import overwriting_allowed
 from .caption_encoding import encoder_guard
 
-_SEQUENCES = (nn.ModuleList, nn.Sequential, SpatialTransformer)
+_SEQUENCES = (nn.ModuleList, nn.ModuleDict, nn.Sequential, SpatialTransformer)
 
 
 @dataclass(frozen=True)
