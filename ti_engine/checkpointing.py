@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
+from torch.overrides import TorchFunctionMode
 
 
 @contextmanager
@@ -98,7 +99,6 @@ class _Block(torch.autograd.Function):
         *tensors: Tensor,
     ) -> tuple[Tensor, ...]:
         ctx.run, ctx.options, ctx.guard = run, options, guard
-        ctx.save_for_backward(*tensors)
         ctx.set_materialize_grads(False)
         leaves = _leaves(tensors, ctx.needs_input_grad)
         # A graph that keeps nothing tells which outputs have a gradient: one that is claimed for the others, such as
@@ -106,7 +106,11 @@ class _Block(torch.autograd.Function):
         with torch.enable_grad(), guard(), saved_tensors_hooks(lambda _: None, _never):
             copies = [t.clone() for t in leaves]
             versions = [t._version for t in copies]
-            told.answer = run(values, copies)
+            with _Reading() as reading:
+                told.answer = run(values, copies)
+        # Not what is given in vain: umT5's layers get the one before's table of distances, and make their own.
+        pairs = zip(tensors, copies, strict=True)
+        ctx.save_for_backward(*(t if id(c) in reading.read else torch.empty(0) for t, c in pairs))
         outputs = list(_tensors(told.answer))
         if not _learned_through(outputs) <= {id(leaf) for leaf in leaves}:
             raise _HiddenTensorError
@@ -130,6 +134,20 @@ class _Block(torch.autograd.Function):
             outputs, given = zip(*((t, g) for t, g in answers if g is not None and t.requires_grad), strict=True)
             found = iter(torch.autograd.grad(outputs, leaves, given, allow_unused=True))
         return *_NO_TENSORS, *(next(found) if t.requires_grad else None for t in inputs)
+
+
+class _Reading(TorchFunctionMode):
+    """Finds out which tensors torch's functions are given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read: set[int] = set()
+        """Their ids."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        self.read.update(id(t) for t in _tensors([*args, *kwargs.values()]))
+        return func(*args, **kwargs)
 
 
 _NO_TENSORS = (None,) * 5  # as many as _Block.forward takes before them

@@ -41,3 +41,24 @@ def test_nothing_is_kept_of_parts_that_no_gradient_goes_through():
         used.sum().backward()
         del used, unused
     assert counted.now["cpu"] == given.nbytes  # its gradient
+
+
+def test_what_many_keep_is_copied_once():
+    given, mask = torch.ones(8, requires_grad=True), torch.ones(1000)
+    with overwriting_allowed(), CountedMemory([given, mask]) as counted:
+        outs = [(given.sum() * mask)[0] for _ in range(10)]
+        outs_bytes = 10 * mask.nbytes  # each is a view of one
+        once = counted.now["cpu"] - outs_bytes
+        mask += 1
+        outs += [(given.sum() * mask)[0] for _ in range(10)]
+        twice = counted.now["cpu"] - 2 * outs_bytes
+    assert mask.nbytes <= once < 1.5 * mask.nbytes and 2 * mask.nbytes <= twice < 2.5 * mask.nbytes
+    sum(outs).backward()
+    assert torch.equal(given.grad, torch.full((8,), 30.0))
+
+
+def test_a_copy_goes_with_the_last_graph_that_needs_it():
+    given, mask = torch.ones(8, requires_grad=True), torch.ones(1000)
+    with overwriting_allowed(), CountedMemory([given, mask]) as counted:
+        (given.sum() * mask).sum().backward()
+        assert counted.now["cpu"] < mask.nbytes
