@@ -21,8 +21,10 @@ def overwriting_allowed() -> AbstractContextManager[Any]:
     made: Any = WeakTensorKeyDictionary()  # original -> its version then, and its copy
 
     def keep(tensor: Tensor) -> Tensor:
-        # A layer may keep a view of its weight.
-        if isinstance(tensor if tensor._base is None else tensor._base, nn.Parameter):
+        # A layer may keep a view of its weight. One that is made of others is a quantised weight, perhaps fetched for
+        # this call, of which a copy would be as large as if it were not.
+        owner = tensor if tensor._base is None else tensor._base
+        if isinstance(owner, nn.Parameter) or hasattr(tensor, "__tensor_flatten__"):
             return tensor
         version, copy = made.get(tensor, (None, lambda: None))
         known = copy() if version == tensor._version else None

@@ -7,6 +7,7 @@ from contextlib import nullcontext
 import pytest
 import torch
 from torch.autograd.graph import allow_mutation_on_saved_tensors
+from torch.testing._internal.two_tensor import TwoTensor
 
 from ti_engine.memory import CountedMemory
 from ti_engine.overwriting import overwriting_allowed
@@ -53,8 +54,8 @@ def test_what_many_keep_is_copied_once():
         outs += [(given.sum() * mask)[0] for _ in range(10)]
         twice = counted.now["cpu"] - 2 * outs_bytes
     assert mask.nbytes <= once < 1.5 * mask.nbytes and 2 * mask.nbytes <= twice < 2.5 * mask.nbytes
-    sum(outs).backward()
-    assert torch.equal(given.grad, torch.full((8,), 30.0))
+    torch.stack(outs).sum().backward()
+    assert given.grad is not None and torch.equal(given.grad, torch.full((8,), 30.0))
 
 
 def test_a_copy_goes_with_the_last_graph_that_needs_it():
@@ -62,3 +63,13 @@ def test_a_copy_goes_with_the_last_graph_that_needs_it():
     with overwriting_allowed(), CountedMemory([given, mask]) as counted:
         (given.sum() * mask).sum().backward()
         assert counted.now["cpu"] < mask.nbytes
+
+
+def test_weights_made_of_other_tensors_are_kept_as_they_are():
+    """As quantised ones are that have been fetched: to compute with them is what makes them large."""
+    given, weight = torch.ones(1, 100, requires_grad=True), TwoTensor(torch.ones(100, 100), torch.ones(100, 100))
+    with overwriting_allowed(), CountedMemory([given, weight.a, weight.b]) as counted:
+        out = given @ weight
+        assert counted.now["cpu"] < 10 * given.nbytes < weight.a.nbytes
+    out.sum().backward()
+    assert type(given.grad) is TwoTensor and torch.equal(given.grad.a, torch.full((1, 100), 100.0))
