@@ -11,11 +11,13 @@ import copy
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from itertools import compress
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
+from torch.overrides import TorchFunctionMode
 
 Forward = Callable[..., Any]
 
@@ -65,23 +67,31 @@ class _Checkpointed:
         tensors = list(_tensors(values))
         if not torch.is_grad_enabled() or not any(t.requires_grad for t in tensors) or self.cannot:
             return self.forward(*args, **kwargs)
-        count = len(args)
+        count, names = len(args), tuple(kwargs)  # kept for the second run; the arguments themselves are not
 
-        def run(values: Sequence[Any], given: Iterable[Tensor]) -> Any:
-            again = _with_tensors(values, (t.clone() for t in given))
-            return self.forward(*again[:count], **dict(zip(kwargs, again[count:], strict=True)))
+        def run(values: Sequence[Any], copies: Sequence[Tensor]) -> Any:
+            again = _with_tensors(values, iter(copies))
+            return self.forward(*again[:count], **dict(zip(names, again[count:], strict=True)))
 
         # The caller goes on writing into its options; the second run has to see them as the first one did. The tensors
         # are left to autograd alone, which lets go of them one block after the other.
         options = [copy.copy(v) if isinstance(v, dict) else v for v in values]
         options = _with_tensors(options, (torch.empty(0) for _ in tensors))
-        answer: list[Any] = []
+        told = _Told()
         try:
-            outputs = _Block.apply(run, values, options, answer, self.guard, *tensors)
+            computed = iter(_Block.apply(run, values, options, told, self.guard, *tensors))  # pyright: ignore
         except _HiddenTensorError:
             self.cannot = True
             return self.forward(*args, **kwargs)
-        return _with_tensors(answer.pop(), iter(outputs))  # pyright: ignore[reportArgumentType]
+        return _with_tensors(told.answer, (next(computed) if i is None else tensors[i] for i in told.inputs))
+
+
+class _Told:
+    """What a block has answered besides the tensors that it has computed."""
+
+    answer: Any
+    inputs: list[int | None]
+    """Of each tensor in the answer: which input it is, untouched; None if it has been computed."""
 
 
 class _HiddenTensorError(Exception):
@@ -95,21 +105,32 @@ class _Block(torch.autograd.Function):
         run: Callable[..., Any],
         values: Sequence[Any],
         options: Sequence[Any],
-        answer: list[Any],
+        told: _Told,
         guard: Callable[[], AbstractContextManager[Any]],
         *tensors: Tensor,
     ) -> tuple[Tensor, ...]:
         ctx.run, ctx.options, ctx.guard = run, options, guard
-        ctx.save_for_backward(*tensors)
         ctx.set_materialize_grads(False)
         leaves = _leaves(tensors, ctx.needs_input_grad)
         # A graph that keeps nothing tells which outputs have a gradient: one that is claimed for the others, such as
         # T5's table of distances, would be computed in every block after this one.
         with torch.enable_grad(), guard(), saved_tensors_hooks(lambda _: None, _never):
-            answer.append(run(values, leaves))
-        outputs = list(_tensors(answer[0]))
+            copies = [t.clone() for t in leaves]
+            versions = [t._version for t in copies]
+            with _Reading() as reading:
+                told.answer = run(values, copies)
+        # Not what is given in vain: umT5's layers get the one before's table of distances, and make their own.
+        pairs = zip(tensors, copies, strict=True)
+        ctx.save_for_backward(*(t if id(c) in reading.read else torch.empty(0) for t, c in pairs))
+        outputs = list(_tensors(told.answer))
         if not _learned_through(outputs) <= {id(leaf) for leaf in leaves}:
             raise _HiddenTensorError
+        # An input that is handed on, such as T5's table of distances, stays the caller's own tensor: a new one would
+        # be kept by the block after this one, and so on.
+        untouched = {id(t): i for i, (t, v) in enumerate(zip(copies, versions, strict=True)) if t._version == v}
+        told.inputs = [untouched.get(id(t)) for t in outputs]
+        ctx.computed = [i is None for i in told.inputs]
+        outputs = [*compress(outputs, ctx.computed)]
         given = tuple(t.detach() for t in outputs)
         ctx.mark_non_differentiable(*(g for g, t in zip(given, outputs, strict=True) if not t.requires_grad))
         return given
@@ -119,10 +140,25 @@ class _Block(torch.autograd.Function):
         inputs = _leaves(ctx.saved_tensors, ctx.needs_input_grad)
         leaves = [t for t in inputs if t.requires_grad]
         with torch.enable_grad(), ctx.guard():
-            answers = zip(_tensors(ctx.run(ctx.options, inputs)), gradients, strict=True)
+            outputs = compress(_tensors(ctx.run(ctx.options, [t.clone() for t in inputs])), ctx.computed)
+            answers = zip(outputs, gradients, strict=True)
             outputs, given = zip(*((t, g) for t, g in answers if g is not None and t.requires_grad), strict=True)
             found = iter(torch.autograd.grad(outputs, leaves, given, allow_unused=True))
         return *_NO_TENSORS, *(next(found) if t.requires_grad else None for t in inputs)
+
+
+class _Reading(TorchFunctionMode):
+    """Finds out which tensors torch's functions are given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read: set[int] = set()
+        """Their ids."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        self.read.update(id(t) for t in _tensors([*args, *kwargs.values()]))
+        return func(*args, **kwargs)
 
 
 _NO_TENSORS = (None,) * 5  # as many as _Block.forward takes before them

@@ -40,7 +40,8 @@ class CountedMemory(TorchDispatchMode):
     """Counts the memory that tensors made inside of it take up, and its highest point, by kind of device.
 
     Inside of a FakeTensorMode nothing is allocated and the count is that of the real thing, without what the device's
-    libraries take for themselves. known: tensors from before, whose views are not new memory.
+    libraries take for themselves. known: tensors from before, whose views are not new memory. Of tensors made of others
+    (quantised weights) those count, and are to be known.
     """
 
     def __init__(self, known: Iterable[Tensor] = ()) -> None:
@@ -55,7 +56,12 @@ class CountedMemory(TorchDispatchMode):
             self._seen[storage._cdata] = storage
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
+        if any(hasattr(kind, "__tensor_flatten__") for kind in types):
+            return NotImplemented  # torch then asks their class, which asks here for what it is made of
+        return self._counted(func, args, kwargs or {})
+
+    def _counted(self, func: Any, args: Any, kwargs: Any) -> Any:
+        result = func(*args, **kwargs)
         for tensor in result if isinstance(result, (tuple, list)) else (result,):
             if isinstance(tensor, Tensor):
                 self._add(tensor)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import weakref
 from contextlib import AbstractContextManager
 from typing import Any
 
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
+from torch.utils.weak import WeakTensorKeyDictionary
 
 
 def overwriting_allowed() -> AbstractContextManager[Any]:
@@ -16,13 +18,25 @@ def overwriting_allowed() -> AbstractContextManager[Any]:
     copy and hardly any memory. torch's own guard for it, which copies only what is overwritten, is a dispatch mode, in
     which tensor classes of others (GGUF weights) do not work, and has to be open at the backward too.
     """
-    return saved_tensors_hooks(_copy, lambda kept: kept)
+    made: Any = WeakTensorKeyDictionary()  # original -> its version then, and its copy
+
+    def keep(tensor: Tensor) -> Tensor:
+        # A layer may keep a view of its weight. One that is made of others is a quantised weight, perhaps fetched for
+        # this call, of which a copy would be as large as if it were not.
+        owner = tensor if tensor._base is None else tensor._base
+        if isinstance(owner, nn.Parameter) or hasattr(tensor, "__tensor_flatten__"):
+            return tensor
+        version, copy = made.get(tensor, (None, lambda: None))
+        known = copy() if version == tensor._version else None
+        if known is None:  # what many layers keep (T5's table of distances) is copied for the first one
+            known = _copy(tensor)
+            made[tensor] = tensor._version, weakref.ref(known)
+        return known
+
+    return saved_tensors_hooks(keep, lambda kept: kept)
 
 
 def _copy(tensor: Tensor) -> Tensor:
-    # A layer may keep a view of its weight.
-    if isinstance(tensor if tensor._base is None else tensor._base, nn.Parameter):
-        return tensor
     # An expanded tensor (a mask for all heads) stays one.
     once = tuple(slice(0, 1) if stride == 0 else slice(None) for stride in tensor.stride())
     return _twin(tensor.detach()[once]).expand(tensor.shape)
@@ -32,10 +46,12 @@ def _twin(tensor: Tensor) -> Tensor:
     """A copy, its rows as far apart where they are padded: attention on a GPU pads a mask's rows to multiples of 8, and
     its backward refuses others.
     """
-    if tensor.ndim < 2 or tensor.stride(-1) != 1 or not 0 < tensor.stride(-2) - tensor.shape[-1] < _LONGEST_PADDING:
+    *others, columns = tensor.shape
+    # From one row to the next, in whatever dimension there is more than one.
+    apart = next((stride for stride, size in zip(tensor.stride()[-2::-1], others[::-1], strict=True) if size > 1), 0)
+    if tensor.stride()[-1:] != (1,) or not 0 < apart - columns < _LONGEST_PADDING:
         return tensor.clone()
-    padded = tensor.new_empty(*tensor.shape[:-1], tensor.stride(-2))
-    return padded[..., : tensor.shape[-1]].copy_(tensor)
+    return tensor.new_empty(*others, apart)[..., :columns].copy_(tensor)
 
 
 _LONGEST_PADDING = 16  # elements

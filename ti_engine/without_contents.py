@@ -25,8 +25,7 @@ class CountedWithoutContents(CountedMemory):
     spread evenly, as among experts that each take their share of the tokens.
     """
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
+    def _counted(self, func: Any, args: Any, kwargs: Any) -> Any:
         if func in _TAKES_POSITIONS:
             args = (args[0], [place for index in args[1] for place in _places(index)], *args[2:])
         known = all(_value(tensor) is not None for tensor in _tensors((*args, *kwargs.values())))
@@ -35,7 +34,7 @@ class CountedWithoutContents(CountedMemory):
             return _aten.lift_fresh.default(found) if isinstance(found, Tensor) else found
         if func is _aten._local_scalar_dense.default:
             return _anything(args[0])
-        result = super().__torch_dispatch__(func, types, args, kwargs)
+        result = super()._counted(func, args, kwargs)
         if known and _is_determined(func) and all(t.numel() <= _MOST_VALUES for t in _tensors((result,))):
             _remember(result, _computed(func, args, kwargs))
         elif func is _aten.topk.default and result[1].numel() <= _MOST_VALUES:

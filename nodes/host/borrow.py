@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from ...ti_engine.memory import is_out_of_memory
 from ...ti_engine.memory_plan import Recompute
 from .kernels import training_kernels, weights_alone_quantised
+from .quantised import is_quantised, with_parts
 
 _CLIP_OPTIONS = ("layer", "layer_idx", "return_projected_pooled", "execution_device")  # set by every encoding
 
@@ -200,13 +201,12 @@ def _can_be_saved(tensor: Tensor) -> bool:
 
 
 def _plain(tensor: Tensor) -> Tensor:
-    """The same storage without the inference-mode mark; of newer hosts' quantised weights that of their numbers.
+    """The same storage without the inference-mode mark.
 
     Other packs' own kinds of weights (GGUF) stay of their kind, and keep what they know about their numbers.
     """
-    if hasattr(tensor, "_qdata"):
-        quantised: Any = tensor
-        return type(quantised)(_plain(quantised._qdata), quantised._layout_cls, quantised._params)
+    if is_quantised(tensor):
+        return with_parts(tensor, _plain)
     empty = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
     plain = empty.set_(tensor.untyped_storage(), tensor.storage_offset(), tensor.size(), tensor.stride())
     if type(tensor) not in (Tensor, nn.Parameter):

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ...ti_engine.without_contents import CountedWithoutContents
-from .kernels import training_kernels
+from .kernels import training_kernels, weights_alone_quantised
+from .quantised import is_quantised, with_parts
 
 
 def available_memory(device: torch.device, patchers: Sequence[Any]) -> float:
@@ -68,6 +69,7 @@ def counted_parts(
             _stand_ins(patchers, fetched) as weights,
             recomputing,
             training_kernels(),
+            weights_alone_quantised(patcher.model for patcher in patchers),
             torch.autograd.set_multithreading_enabled(False),  # the mode of stand-ins is for one thread
             CountedWithoutContents(weights) as counted,
         ):
@@ -110,12 +112,17 @@ def _stand_ins(patchers: Sequence[Any], fetched: bool) -> Iterator[list[Tensor]]
                 module.comfy_cast_weights = True  # as the host tells a layer that its weights are elsewhere
             # Where the host's code moves a module to its device, which has no effect but cannot be done with these.
             vars(module)["_apply"] = lambda *_, kept=module, **__: kept
+
+            def empty(tensor: Tensor, device: torch.device = device) -> Tensor:
+                made.append(torch.empty(tensor.shape, dtype=tensor.dtype, device=device))
+                return made[-1]
+
             for tensors in (module._parameters, module._buffers):
                 for name, tensor in tensors.items():
                     if tensor is not None:
-                        made.append(torch.empty(tensor.shape, dtype=tensor.dtype, device=device))
+                        new = with_parts(tensor, empty) if is_quantised(tensor) else empty(tensor)
                         is_parameter = tensors is module._parameters
-                        tensors[name] = nn.Parameter(made[-1], requires_grad=False) if is_parameter else made[-1]
+                        tensors[name] = nn.Parameter(new, requires_grad=False) if is_parameter else new
         yield made
     finally:
         for kept, content in before:

@@ -17,7 +17,7 @@ from ...ti_engine.overwriting import overwriting_allowed
 from .caption_encoding import encoder_guard
 from .frozen_prefix import frozen_prefixes
 
-_SEQUENCES = (nn.ModuleList, nn.Sequential, SpatialTransformer)
+_SEQUENCES = (nn.ModuleList, nn.ModuleDict, nn.Sequential, SpatialTransformer)
 
 
 @dataclass(frozen=True)

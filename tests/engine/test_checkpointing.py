@@ -180,6 +180,114 @@ def test_an_output_without_a_gradient_claims_none():
     torch.testing.assert_close(text.grad, (step @ step).T @ torch.ones(3, WIDTH))
 
 
+class Handing(nn.Module):
+    """A layer that hands on a table which it was given, in one of many ways."""
+
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        self.way = way
+
+    def forward(self, x, table, unread=None):
+        if self.way == "added to":
+            table += x.mean()
+        x = x + (table.tanh() @ x)
+        if self.way == "added to later":
+            table += 0.5
+        if self.way == "a view is added to":
+            table[1:] *= 2
+        if self.way == "its own":
+            table = x.mean() + torch.ones_like(table)
+        if self.way == "a view":
+            table = table.view(-1).view(len(table), -1)
+        return x, [table, unread]
+
+
+WAYS = ["as it was", "added to", "added to later", "a view is added to", "a view", "its own"]
+
+
+def through(layers, text, table):
+    """The sum of what comes out and the last table, which the caller adds to after every layer of the second half."""
+    for i, layer in enumerate(layers):
+        text, (table, _) = layer(text, table=table)
+        if i >= len(layers) // 2:
+            table += 0.1
+    return text.sum() + table.square().sum()
+
+
+@pytest.mark.parametrize("learned", [False, True])
+@pytest.mark.parametrize("way", WAYS)
+def test_tensors_that_are_handed_on(way, learned):
+    layers = nn.ModuleList(Handing(way) for _ in range(4))
+
+    def gradients(run_in, guard):
+        text = torch.linspace(-1, 1, 3 * WIDTH, dtype=torch.float64).view(3, WIDTH).requires_grad_()
+        start = torch.linspace(-0.5, 0.5, 9, dtype=torch.float64).view(3, 3).requires_grad_(learned)
+        with run_in, guard():
+            through(layers, text, start * 1).backward()
+        return text.grad, start.grad
+
+    plain = gradients(nullcontext(), allow_mutation_on_saved_tensors)
+    twice = gradients(checkpointed(layers, overwriting_allowed), overwriting_allowed)
+    torch.testing.assert_close(twice, plain, rtol=1e-12, atol=1e-12)
+
+
+def test_an_input_that_is_handed_on_stays_the_same_tensor():
+    text, table = torch.ones(3, WIDTH, requires_grad=True), torch.zeros(3, 3)
+    for way in WAYS:
+        layer = Handing(way)
+        with checkpointed([layer], overwriting_allowed):
+            _, (given, unread) = layer(text, table=table, unread=text)
+        assert unread is text
+        assert (given is table) is (way == "as it was")
+        assert not table.any()
+
+
+def test_overwritten_without_a_guard_is_no_wrong_gradient():
+    layers = nn.ModuleList([Handing("as it was")])
+    text, table = torch.ones(3, WIDTH, requires_grad=True), torch.zeros(3, 3)
+    with checkpointed(layers):
+        out, (given, _) = layers[0](text, table)
+        given += 1
+        with pytest.raises(RuntimeError, match="inplace operation"):
+            out.sum().backward()
+
+
+def test_a_block_that_computes_nothing():
+    block = nn.Identity()
+    text = torch.ones(3, requires_grad=True)
+    with checkpointed([block]):
+        assert block(text) is text
+
+
+@pytest.mark.parametrize("guard", [nullcontext, overwriting_allowed])
+@pytest.mark.parametrize("how", ["handed on", "unread", "by name"])
+def test_a_table_is_kept_once(how, guard):
+    side = 200
+    table_bytes = side * side * 4
+
+    class Layer(nn.Module):
+        def forward(self, x, table):
+            own = torch.ones(side, side) if how == "unread" else table
+            x = x + (own @ x) / side
+            return x, own if how != "by name" else own * 1
+
+    def held(count):
+        layers = nn.ModuleList(Layer() for _ in range(count))
+        text = torch.ones(side, 1, requires_grad=True)
+        with checkpointed(layers, guard), guard(), CountedMemory([text]) as counted:
+            x, table = text, torch.ones(side, side)
+            for layer in layers:
+                x, table = layer(x, table=table)
+            kept = counted.now["cpu"]
+            x.sum().backward()
+        return kept, counted.peak["cpu"]
+
+    few, many = held(4), held(14)
+    per_layer = 10 * (table_bytes if how == "by name" else 0)
+    assert many[0] - few[0] < per_layer + 0.5 * table_bytes and many[1] - few[1] < per_layer + 0.5 * table_bytes
+    assert few[1] > table_bytes
+
+
 def test_without_gradients_each_block_runs_once_and_as_it_is(text):
     network = Network(in_place=True)
     options = {"gain": 1.0}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.testing._internal.two_tensor import TwoTensor
 
 from ti_engine.memory import CountedMemory, is_out_of_memory
 from ti_engine.memory_plan import MARGIN, MemoryPlan, Recompute, choose_plan
@@ -75,6 +76,15 @@ def test_counted_without_contents_as_with_them():
     with FakeTensorMode():
         without = peak()
     assert without == peak() > 0
+
+
+def test_of_tensors_made_of_others_these_count():
+    part = torch.ones(100)
+    with CountedMemory([part]) as counted:
+        view = TwoTensor(part, part).view(10, 10)
+        assert not counted.peak
+        twice = view * 2
+        assert type(twice) is TwoTensor and counted.now["cpu"] == 2 * part.nbytes
 
 
 def test_errors_that_mean_a_full_memory():

@@ -10,9 +10,10 @@ import json
 import re
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from unittest.mock import patch
 
@@ -39,13 +40,18 @@ _SPIECE_WORDS = 400
 
 
 def small_clip(
-    tokenizer: type, encoder: type, vocabulary: int | None = None, t5_width: int = WIDTH_T5, **tokenizer_data: Any
+    tokenizer: type,
+    encoder: type,
+    vocabulary: int | None = None,
+    t5_width: int = WIDTH_T5,
+    options: Mapping[str, Any] = MappingProxyType({"dtype": torch.float32}),
+    **tokenizer_data: Any,
 ) -> Any:
     """A CLIP of the host's own classes for a tokenizer and an encoder. vocabulary: of networks whose own is larger."""
     with _small(vocabulary, t5_width):
         clip = comfy.sd.CLIP(
             ClipTarget(tokenizer, encoder), embedding_directory=[str(EMBEDDINGS)],
-            model_options={"dtype": torch.float32}, tokenizer_data=tokenizer_data,
+            model_options=dict(options), tokenizer_data=tokenizer_data,
         )  # fmt: skip
     for name, part in vars(clip.tokenizer).items():
         network = getattr(clip.cond_stage_model, name, None)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-
 import comfy.ops
 import pytest
 import torch
 from in_host import plugin
 from small_families import SMALL, build
+from small_quantised import FP8, all_parts, build_quantised
 from test_families import CAPTIONS, Problem, in_float64
 
 HALF = {
@@ -66,49 +65,38 @@ def test_gradient_in_half_precision(family, precision, monkeypatch):
     assert float(found.norm() / wanted.norm()) == pytest.approx(1, abs=0.1)
 
 
-@pytest.mark.skipif(not hasattr(comfy.ops, "mixed_precision_ops"), reason="this host has no quantised weights")
 @pytest.mark.parametrize("multiplies_in_fp8", [False, True])
 def test_gradient_through_quantised_weights(multiplies_in_fp8, monkeypatch):
-    """Scaled fp8 in the host's own layout, also where the card would multiply in it."""
+    """Scaled fp8 in the host's own layout, T5's too, also where the card would multiply in it."""
     if multiplies_in_fp8:
         monkeypatch.setattr(comfy.model_management, "supports_fp8_compute", lambda device=None: True)
     with torch.inference_mode():
-        exact, models = build("Flux dev"), build_quantised("Flux dev", monkeypatch)
-        share_weights(exact.clip.cond_stage_model, models.clip.cond_stage_model)
-        quantised = models.model.model.diffusion_model
-        for name, module in exact.model.model.diffusion_model.named_modules():
-            weight = getattr(quantised.get_submodule(name), "weight", None)
-            if hasattr(weight, "dequantize") and hasattr(weight, "_qdata"):
-                module.weight.copy_(weight.dequantize())
+        exact, models = build("Flux dev"), build_quantised("Flux dev", "scaled fp8", monkeypatch)
+        for wide, narrow in zip(networks(exact), networks(models), strict=True):
+            for name, module in wide.named_modules():
+                for key, parameter in module.named_parameters(recurse=False):
+                    parameter.copy_(dequantised(narrow.get_submodule(name), key))
     with torch.inference_mode(False):
         with backend_of(models).lent(3, 64):
             pass  # the host wraps such weights anew when it loads them
-        before = dict(quantised.named_parameters())
-        assert any(hasattr(weight, "_qdata") for weight in before.values())
+        before = [dict(root.named_parameters()) for root in networks(models)]
+        assert all(any(part.dtype == FP8 for part in all_parts(root)) for root in networks(models))
         found = gradient_of_a_run(models, "auto")
         wanted = exact_gradient(exact, monkeypatch)
-    assert all(weight is before[name] for name, weight in quantised.named_parameters())
+    for root, weights in zip(networks(models), before, strict=True):
+        assert all(weight is weights[name] for name, weight in root.named_parameters())
     assert torch.cosine_similarity(found.double(), wanted, dim=0) >= 0.98
-    layers = [module for module in quantised.modules() if getattr(module, "layout_type", None) is not None]
-    assert layers and all(layer._full_precision_mm is not multiplies_in_fp8 for layer in layers)  # as it was
+    layers = [m for m in models.model.model.modules() if hasattr(m, "_full_precision_mm") and hasattr(m, "layout_type")]
+    assert all(layer._full_precision_mm is not multiplies_in_fp8 for layer in layers)  # as it was
+    assert bool(layers) is hasattr(comfy.ops, "mixed_precision_ops")
 
 
-def build_quantised(family, monkeypatch):
-    """A family whose blocks' linear layers are scaled fp8, through the host's own loading."""
-    wide = build(family)
-    blocks = ("double_blocks", "single_blocks")
-    weights = {}
-    for name, tensor in wide.model.model.diffusion_model.state_dict().items():
-        if tensor.ndim == 2 and name.startswith(blocks):
-            scale = tensor.abs().max().float() / 448
-            weights[name] = (tensor / scale).to(torch.float8_e4m3fn)
-            weights[f"{name}_scale"] = scale
-            told = json.dumps({"format": "float8_e4m3fn"}).encode()
-            weights[name.removesuffix("weight") + "comfy_quant"] = torch.tensor(list(told), dtype=torch.uint8)
-        else:
-            weights[name] = tensor.clone()
-    kind = type(wide.model.model.model_config)
-    monkeypatch.setattr(kind, "quant_config", {"mixed_ops": True})
-    models = build(family, torch.bfloat16, torch.bfloat16)
-    models.model.model.load_model_weights(weights, "")
-    return models
+def networks(models):
+    return models.model.model.diffusion_model, models.clip.cond_stage_model
+
+
+def dequantised(layer, key):
+    parameter = getattr(layer, key)
+    if plugin("nodes.host.quantised").is_quantised(parameter):
+        return parameter.dequantize()
+    return parameter.float() * getattr(layer, "scale_weight", 1) if key == "weight" else parameter

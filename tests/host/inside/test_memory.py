@@ -7,6 +7,7 @@ from itertools import permutations
 
 import comfy.model_management
 import pytest
+import small_encoders
 import torch
 from in_host import plugin
 from small_families import SMALL, build
@@ -116,6 +117,35 @@ def test_what_was_counted_is_what_a_real_step_holds(family, models, how, monkeyp
             with plugin("ti_engine.memory").CountedMemory(weights) as measured:
                 real_step(backend, 3)
     assert backend.plan.bytes / margin == pytest.approx(measured.peak["cpu"], rel=0.05)
+
+
+@pytest.mark.parametrize("name", ["Flux dev", "Wan 2.1"])  # its layers hand on one table; each makes its own
+def test_t5_keeps_one_table_of_distances(name, monkeypatch):
+    everything = plugin("ti_engine.memory_plan").Recompute.EVERYTHING
+
+    def kept(layers):
+        monkeypatch.setitem(small_encoders._T5, "num_layers", layers)
+        with torch.inference_mode():
+            models = build(name)
+        with torch.inference_mode(False):
+            backend = backend_of(models)
+            shape = backend._latent_shape(1, 64)
+            count = plugin("nodes.host.step_count").StepCount(
+                models.model, models.clip, backend._family, backend._blocks, shape
+            )
+            assert count.bytes(1, everything)
+            (encoders,) = count._encoders.values()
+            with backend.lent(1, 64, "on"):
+                vectors = {key: torch.randn(1, info.width).requires_grad_() for key, info in backend.encoders.items()}
+                known = models.clip.cond_stage_model.parameters()
+                with plugin("ti_engine.memory").CountedMemory(known) as measured:
+                    encoded = backend.encode(["a photo of S*"], "S*", vectors, differentiable=True)
+            tokens = encoded.cond.distinct[0]["cond"].shape[1]
+            return encoders.kept, measured.now["cpu"], 4 * small_encoders._T5["num_heads"] * tokens**2
+
+    (counted, measured, table), (counted_more, measured_more, _) = kept(2), kept(8)
+    assert counted == pytest.approx(measured, rel=0.05) and counted_more == pytest.approx(measured_more, rel=0.05)
+    assert measured > table / 2 and measured_more - measured < 6 * table / 4
 
 
 @pytest.mark.parametrize("name", ["SD2", "Flux dev"])

@@ -253,7 +253,7 @@ def test_what_the_host_does_while_a_loan_is_paused_does_not_stay(card):
                 assert all(patcher.loaded_size() == patcher.model_size() for patcher in weights_of(models))
                 unload()
                 card.budget = budget
-            assert loan.bytes_elsewhere == pytest.approx(elsewhere, rel=0.1)
+            assert loan.bytes_elsewhere == pytest.approx(elsewhere, rel=0.2)
             assert memory.get_offload_stream(None) is None
             assert_same(Problem(backend, torch.float32).gradient(), wanted, 1e-4)
 

@@ -12,7 +12,7 @@ from true_shapes import PUBLISHED, build
 
 GB = 1e9
 # Weights and a step of one picture, at its smallest.
-GOALS = {"Stable Diffusion 1.5": 4 * GB, "SDXL 1.0": 8 * GB, "FLUX.1 dev": 24 * GB}
+GOALS = {"Stable Diffusion 1.5": 4 * GB, "SDXL 1.0": 8 * GB, "FLUX.1 dev": 20 * GB}
 
 
 def told_width(vocabulary):
