@@ -39,7 +39,7 @@ def draw(*shape: int, seed: int = 1) -> Tensor:
 
 
 def draw_latents(backend: DiffusersBackend, count: int, side: int = 4, seed: int = 1) -> Tensor:
-    return draw(count, backend._autoencoder.config.latent_channels, side, side, seed=seed)
+    return draw(count, backend._autoencoder.channels, side, side, seed=seed)
 
 
 def draw_vectors(backend: DiffusersBackend, count: int = 1) -> dict[str, Tensor]:
@@ -312,7 +312,7 @@ def test_pictures_are_those_of_the_pipeline(name: str) -> None:
     backend = DiffusersBackend(pipeline)
     word = TokenEmbedding({key: row_of(pipeline, number, "cat")[0] for key, number in PLACES[kind].items()})
     ours = backend.generate(["a photo of S*", "a red circle"], word, [3, 4], 32, steps=5)
-    shape = (backend._autoencoder.config.latent_channels, 4, 4)
+    shape = (backend._autoencoder.channels, 4, 4)
     latents = torch.stack(
         [torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in (3, 4)]
     ).double()

@@ -97,7 +97,7 @@ def test_networks_keep_the_precision_that_is_asked_for() -> None:
     build_pipeline("sdxl", torch.float32).save_pretrained("pipeline")
     backend = load_model("pipeline", dtype=torch.float16)
     assert backend.dtype == torch.float16
-    assert backend._autoencoder.dtype == torch.float32  # SDXL's own overflows; its settings say force_upcast
+    assert backend._autoencoder.network.dtype == torch.float32  # SDXL's own overflows; its settings say force_upcast
     assert backend.loss_scale > 1
 
 

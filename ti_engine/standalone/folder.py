@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from ..families import joined
-from .families import BY_CLASS, PipelineFamily, said_classes
+from .families import BY_CLASS, PipelineFamily
 
 _WEIGHTS = ("*.safetensors", "*.bin")
 Index = Mapping[str, Any]
@@ -48,7 +48,7 @@ def read_index(folder: Path, name: str, sentence: str) -> tuple[Index, PipelineF
         raise ValueError(f"{sentence} {file.name} with a list of parts.")
     kind = index.get("_class_name")
     if not isinstance(kind, str) or kind not in BY_CLASS:
-        raise ValueError(f"{name} is a {kind}; {said_classes()} can be used here.")
+        raise ValueError(f"{name} is a {kind}; {joined(list(BY_CLASS))} can be used here.")
     family = BY_CLASS[kind]
     origins = (None, "diffusers", "transformers", family.package)
     foreign = [part for part, origin in index.items() if isinstance(origin, list) and _origin(origin) not in origins]
