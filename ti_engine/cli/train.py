@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ..config import PRESETS, TrainConfig, setting_limits
 from .captions import captions_for, picture_files
 from .model_flags import add_model_flags, open_model
+from .word_files import output_of
 
 if TYPE_CHECKING:
     from ..backend import Backend
@@ -59,11 +60,9 @@ def add_parser(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     given = {name: getattr(arguments, name) for name in _setting_names() if hasattr(arguments, name)}
     config = TrainConfig.preset(arguments.preset, **given)  # checked before anything slow happens
-    output = Path(arguments.output)
+    output = output_of(arguments)
     if output.suffix.lower() != ".safetensors":
         raise ValueError(f"--output {output.name} must end in .safetensors.")
-    if output.exists() and not arguments.overwrite:
-        raise ValueError(f"{output.name} exists already; choose another --output or add --overwrite.")
     from ..advice import result_warnings, setting_warnings
     from ..dataset import encode_training_set
     from ..files import load_embedding
@@ -181,7 +180,7 @@ def _save(embedding: TokenEmbedding, output: Path, overwrite: bool) -> Path:
         save_embedding(embedding, output, overwrite)
         return output
     except (OSError, ValueError) as error:
-        rescue = Path(tempfile.mkdtemp(prefix="textual-inversion-")) / output.name
+        rescue = Path(tempfile.mkdtemp(prefix="textual-inversion-")) / "word.safetensors"
         save_embedding(embedding, rescue)
         raise OSError(f"{error} What was learned is in {rescue} instead.") from error
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..families import FAMILIES, check_family, described, family_of, joined
+from ..files.atomic import check_writable
 from ..files.programs import PROGRAMS
 from ..files.save import DTYPES
 
@@ -70,9 +72,10 @@ def add_output_flags(parser: argparse.ArgumentParser, output: str = "such as cat
 
 
 def output_of(arguments: argparse.Namespace) -> Path:
-    """The file to write. ValueError if there is one already: said at once, before a model is opened."""
+    """The file to write. ValueError if there is one already, OSError if it cannot be: before a model is opened."""
     output = Path(arguments.output)
-    if output.exists() and not arguments.overwrite:
+    check_writable(output)
+    if os.path.lexists(output) and not arguments.overwrite:
         raise ValueError(f"{output.name} exists already; choose another --output or add --overwrite.")
     return output
 
