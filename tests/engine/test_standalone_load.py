@@ -91,6 +91,10 @@ def test_one_encoder_of_two_is_trained(capsys: Output) -> None:
     ):
         assert main(["train", "a.png", *flags, *more, "--output", "none.safetensors"]) == 2
         assert sentence in capsys.readouterr().err
+    more = ["--train-encoders", "clip_l", "--initial-words", "", "--init-from", "word.safetensors"]
+    assert main(["train", "a.png", *flags, *more, "--output", "again.safetensors"]) == 0
+    again = load_embedding("again.safetensors", WIDTHS["sdxl"]).vectors
+    assert torch.equal(again["clip_g"], learned["clip_g"]) and not torch.equal(again["clip_l"], learned["clip_l"])
 
 
 def test_networks_keep_the_precision_that_is_asked_for() -> None:

@@ -41,7 +41,9 @@ def add_parser(commands: Any) -> None:
         help="text file with a caption for each picture, a line each, in their order; an empty line: the templates. "
         "Without it a .txt of the same name beside a picture is its caption",
     )
-    parser.add_argument("--init-from", metavar="FILE", help="start from the vectors of this embedding file")
+    parser.add_argument(
+        "--init-from", metavar="FILE", help="start from the vectors of this embedding file, not initial words"
+    )
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object on stdout")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     add_model_flags(parser)
@@ -79,7 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
         if "num_vectors" not in given:
             config = replace(config, num_vectors=start.num_vectors)
     _say(f"{backend.description}; {len(files)} pictures at {config.resolution} px")
-    for warning in setting_warnings(backend, config, len(files)):
+    for warning in setting_warnings(backend, config, len(files), start):
         _say(f"warning: {warning}")
     dataset = encode_training_set(backend, pictures, config, captions)
     result = learn(backend, dataset, config, start, arguments.quiet)
