@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import socket
 from collections.abc import Iterator
@@ -136,7 +137,7 @@ def test_folders_that_cannot_be_used(index: Any, sentence: str, capsys: Output) 
         (lambda: shutil.rmtree("pipeline/tokenizer_2"), "has no tokenizer_2; give the whole folder of a StableDiff"),
         (lambda: [f.unlink() for f in Path("pipeline/tokenizer_2").iterdir()], "files of the tokenizer are missing"),
         (lambda: shutil.rmtree("pipeline/unet"), "has no unet; give the whole folder"),
-        (lambda: Path("pipeline/unet/config.json").write_text("[]"), "cannot be opened as a pipeline"),
+        (lambda: Path("pipeline/unet/config.json").write_text("[]"), "unet/config.json holds no settings"),
         (lambda: set_none("addition_time_embed_dim"), "The settings of pipeline hold a value that cannot be used"),
         (lambda: Path("pipeline/model_index.json").write_text("[" * 100000), "no readable model_index.json"),
     ],
@@ -149,6 +150,59 @@ def test_folders_with_parts_missing(damage: Any, sentence: str, capsys: Output) 
     assert main(["train", "a.png", "--model", "pipeline"]) == 2
     error = capsys.readouterr().err
     assert sentence in error
+    assert len(error.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "sentence"),
+    [
+        *(
+            ("sdxl", text, "scheduler/scheduler_config.json holds no settings")
+            for text in ("", "[]", "null", '"x"', "3")
+        ),
+        ("sdxl", "[" * 100000, "holds no settings"),
+        ("sdxl", None, "no file named scheduler_config.json"),
+        ("sdxl", {"_class_name": 3}, "cannot be opened as a pipeline"),
+        ("sdxl", {"prediction_type": "nonsense"}, "prediction type 'nonsense' is not known; it must be epsilon"),
+        ("sdxl", {"prediction_type": ["epsilon"]}, "prediction type ['epsilon'] is not known"),
+        ("sdxl", {"beta_schedule": "x"}, "cannot be opened as a pipeline: x is not implemented"),
+        ("sdxl", {"beta_end": None}, "cannot be opened as a pipeline"),
+        ("sdxl", {"beta_end": math.inf}, "no noise levels that rise from above 0"),
+        ("sdxl", {"num_train_timesteps": 0}, "no noise levels that rise from above 0"),
+        ("sdxl", {"steps_offset": "x", "timestep_spacing": "leading"}, "hold a value that cannot be used"),
+        ("flux", {"shift": math.nan, "use_dynamic_shifting": False}, "no noise levels that rise from above 0"),
+        ("flux", {"base_shift": "x"}, "hold a value that cannot be used"),
+        ("flux", {"max_shift": 1e12}, "hold a value that cannot be used"),
+        ("flux", {"invert_sigmas": True}, "no noise levels that rise from above 0"),
+    ],
+)
+def test_schedulers_with_odd_settings(kind: str, settings: Any, sentence: str, capsys: Output) -> None:
+    build_pipeline(kind, torch.float32).save_pretrained("pipeline")
+    file = Path("pipeline/scheduler/scheduler_config.json")
+    if isinstance(settings, dict):
+        file.write_text(json.dumps({**json.loads(file.read_text()), **settings}))
+    elif settings is None:
+        file.unlink()
+    else:
+        file.write_text(settings)
+    capsys.readouterr()
+    assert main(["train", "a.png", "--model", "pipeline", "--steps", "1", "--resolution", "64"]) == 2
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert len(error.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "name", ["Nonsense", "AutoencoderKL", "VQDiffusionScheduler", "FlowMatchHeunDiscreteScheduler"]
+)
+def test_schedulers_of_another_class(name: str, capsys: Output) -> None:
+    build_pipeline("sdxl", torch.float32).save_pretrained("pipeline")
+    file = Path("pipeline/model_index.json")
+    file.write_text(json.dumps({**json.loads(file.read_text()), "scheduler": ["diffusers", name]}))
+    capsys.readouterr()
+    assert main(["train", "a.png", "--model", "pipeline", "--steps", "1", "--resolution", "64"]) == 2
+    error = capsys.readouterr().err
+    assert "cannot be opened as a pipeline" in error or "has no noise levels by time step" in error
     assert len(error.strip().splitlines()) == 1
 
 

@@ -68,6 +68,7 @@ class DiffusersBackend:
         self.schedule = noise_schedule(
             pipeline.scheduler, family.flow, self._tokens(self.resolution), self._at_least_float32
         )
+        self._levels(self.resolution, 1)  # so that settings which pictures would stumble over are told now
         self.samples_at_once: int | None = None
         self._checkpointed, self._checkpointing = False, ExitStack()  # the twin is ours alone, so it may stay that way
         precision = str(self.dtype).removeprefix("torch.")
