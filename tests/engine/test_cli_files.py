@@ -148,6 +148,14 @@ def test_sum_is_the_mean_by_default(files: Any) -> None:
     assert "note" not in merged.metadata
 
 
+def test_weights_that_make_a_word_far_longer_are_told(capsys: Output) -> None:
+    for weights, told in (("0.7 0.3", ""), ("70 30", "x the longest that went into it: it will dominate the prompt.")):
+        flags = ["--weights", *weights.split(), "--output", "a.safetensors", "--overwrite"]
+        assert run("merge", "cat.safetensors", "dog.safetensors", *flags) == 0
+        error = capsys.readouterr().err
+        assert told in error and ("dominate" in error) == bool(told)
+
+
 def test_weights_may_be_negative(files: Any) -> None:
     flags = ["--weights", "1.5", "-0.5", "--output", "a.safetensors"]
     assert run("merge", "cat.safetensors", "dog.safetensors", *flags) == 0
