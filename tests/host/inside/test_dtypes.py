@@ -8,8 +8,8 @@ import comfy.ops
 import pytest
 import torch
 from in_host import plugin
+from loss_problem import CAPTIONS, Problem, in_float64
 from small_families import SMALL, build
-from test_families import CAPTIONS, Problem, in_float64
 
 HALF = {
     "float16": (torch.float16, None),
