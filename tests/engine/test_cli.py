@@ -52,16 +52,12 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def in_folder(tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Each test has a folder of its own with two pictures; tensors this small only wait on several threads."""
+def in_folder(tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test has a folder of its own with two pictures."""
     monkeypatch.setattr(model, "WEIGHTS", weights)
     monkeypatch.chdir(tmp_path)
     for name, colour in (("a.png", "red"), ("b.jpg", "blue")):
         Image.new("RGB", (40, 50), colour).save(name)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 QUICK = [

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
-from collections.abc import Iterator
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -34,20 +31,7 @@ QUICK = ["--steps", "1", "--batch-size", "2", "--resolution", "64", "--evaluate-
 Output = pytest.CaptureFixture[str]
 
 
-@pytest.fixture(autouse=True)
-def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Each test has a folder of its own with a picture and no network."""
-
-    def refuse(*arguments: Any) -> None:
-        raise AssertionError("the network was asked for")
-
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    monkeypatch.chdir(tmp_path)
-    Image.new("RGB", (64, 64), "red").save("a.png")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("in_folder")
 
 
 def pipeline_of(kind: str, **more: Any) -> Any:

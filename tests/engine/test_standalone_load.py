@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import math
 import shutil
-import socket
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,20 +34,7 @@ WIDTHS = {
 Output = pytest.CaptureFixture[str]
 
 
-@pytest.fixture(autouse=True)
-def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Each test has a folder of its own with a picture and no network."""
-
-    def refuse(*arguments: Any) -> None:
-        raise AssertionError("the network was asked for")
-
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    monkeypatch.chdir(tmp_path)
-    Image.new("RGB", (64, 64), "red").save("a.png")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("in_folder")
 
 
 @pytest.mark.parametrize("kind", KINDS)
