@@ -93,8 +93,9 @@ class TrainConfig:
     )
     gradient_checkpointing: str = _setting(
         "auto",
-        "Whether the denoiser's blocks run a second time for the gradient instead of keeping what they computed: less "
-        "memory, about a third more time, the same result. auto: when a step does not fit into memory otherwise.",
+        "Whether the denoiser's blocks (in ComfyUI the text encoders' layers, too) run a second time for the gradient "
+        "instead of keeping what they computed: less memory, about a third more time, the same result. auto: when a "
+        "step does not fit into memory otherwise.",
         choices=("auto", "on", "off"),
     )
     gradient_clip: float = _setting(
