@@ -23,7 +23,7 @@ class LoadDemoModel(io.ComfyNode):
             inputs=[],
             outputs=[
                 io.Model.Output(display_name="model", tooltip="The demo model's UNet. Sample with cfg 3."),
-                io.Clip.Output(display_name="clip", tooltip="Its text encoder. It knows about 350 words."),
+                io.Clip.Output(display_name="clip", tooltip="Its text encoder. It knows about 90 words."),
                 io.Vae.Output(display_name="vae", tooltip="Its autoencoder."),
                 io.Image.Output(
                     display_name="images", tooltip="Four example pictures of one thing, to learn a word from."

@@ -11,9 +11,9 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..ti_engine import DEFAULT_PLACEHOLDER, TokenEmbedding
-from ..ti_engine.families import joined
 from ..ti_engine.files import EmbeddingFile, StoredWord, read_embedding_file, save_embedding
 from ..ti_engine.files.contents import shown
+from ..ti_engine.files.load import MOST_LISTED
 from ..ti_engine.files.metadata import shortened
 from ..ti_engine.inspection import vector_warnings
 from ..ti_engine.placeholder import check_placeholder, usable_placeholder
@@ -32,7 +32,6 @@ from .host.folders import (
 from .schema import CATEGORY, TIEmbedding, supported
 
 _ENDING = ".safetensors"
-_NUM_LISTED = 20  # words of a file in a sentence
 _written: dict[str, Path] = {}  # name as given -> the file that was last written for it
 _num_lost: Counter[str] = Counter()  # name as given -> how many of its files were found to be gone
 
@@ -201,9 +200,9 @@ def _chosen(file: EmbeddingFile, word: str) -> StoredWord:
     for stored in file.words:
         if word == stored.embedding.placeholder.strip():
             return stored
-    names = [stored.embedding.placeholder for stored in file.words]
-    more = [f"{len(names) - _NUM_LISTED} more"] if len(names) > _NUM_LISTED else []
-    holds = joined([*names[:_NUM_LISTED], *more])
+    count, holds = len(file.words), shown((stored.embedding.placeholder for stored in file.words), MOST_LISTED)
     if word:
-        raise ValueError(f"{file.file} holds no word {word}; it holds {holds}. Write one of them into word.")
-    raise ValueError(f"{file.file} holds {len(names)} words: {holds}. Write the one you want into word.")
+        raise ValueError(
+            f"{plain(file.file)} holds no word {shown([word])}; it holds {holds}. Write one of them into word."
+        )
+    raise ValueError(f"{plain(file.file)} holds {count} words: {holds}. Write the one you want into word.")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from ..ti_engine import TokenEmbedding
 from ..ti_engine.families import FAMILIES, family_of
+from ..ti_engine.files.contents import shown
 from ..ti_engine.files.metadata import RECORD_KEY, training_record
 
 _LONGEST_SAID = 300  # characters; a thumbnail or a whole workflow is not for reading
@@ -24,7 +25,7 @@ def size_lines(embedding: TokenEmbedding, precisions: Mapping[str, str] | None =
     lines = []
     for key, rows in embedding.vectors.items():
         stored = f", stored as {precisions[key]}" if precisions else ""
-        lines.append(f"{plain(key)}: {len(rows)} vector{'s' * (len(rows) > 1)} of width {rows.shape[1]}{stored}.")
+        lines.append(f"{shown([key])}: {len(rows)} vector{'s' * (len(rows) > 1)} of width {rows.shape[1]}{stored}.")
     family = family_of(embedding)
     return [*lines, f"It is a word for {FAMILIES[family].title}."] if family else lines
 
@@ -32,7 +33,7 @@ def size_lines(embedding: TokenEmbedding, precisions: Mapping[str, str] | None =
 def metadata_lines(embedding: TokenEmbedding) -> list[str]:
     """A line for each entry that a person can read, and one for how the word was trained, if that is known."""
     says = [
-        f"{plain(key)}: {plain(text)}"
+        f"{shown([key])}: {plain(text)}"
         for key, text in sorted(embedding.metadata.items())
         if len(text) <= _LONGEST_SAID and key != RECORD_KEY
     ]
@@ -44,7 +45,8 @@ def _training_lines(embedding: TokenEmbedding) -> list[str]:
     model = record.get("model")
     if not isinstance(model, dict):
         return []
-    return [
-        f"Trained on {model.get('name')} with {record.get('num_pictures')} picture(s): step {record.get('best_step')} "
-        f"of {record.get('steps')}."
-    ]
+    name, pictures, best, steps = (
+        shown([str(value)])
+        for value in (model.get("name"), record.get("num_pictures"), record.get("best_step"), record.get("steps"))
+    )
+    return [f"Trained on {name} with {pictures} picture(s): step {best} of {steps}."]

@@ -12,7 +12,7 @@ from comfy_api.latest import io
 from ..ti_engine import DEFAULT_PLACEHOLDER, TokenEmbedding, arithmetic
 from ..ti_engine.families import said
 from ..ti_engine.files.metadata import description_metadata, merged_names
-from ..ti_engine.inspection import vector_warnings
+from ..ti_engine.inspection import growth_warnings, vector_warnings
 from ..ti_engine.placeholder import check_placeholder
 from .embedding_report import size_lines
 from .host.vocabulary import ClipVocabulary
@@ -149,7 +149,10 @@ class MergeEmbeddings(io.ComfyNode):
         cut = f", the first {num_vectors} vectors of each" if num_vectors else ""
         scaled = ", and every vector has the mean length of the model's own" if rescale else ""
         lines = [f"{merged.placeholder}: {method} of {made_of}{cut}{scaled}.", *size_lines(merged)]
-        lines += [f"Warning: {warning}" for warning in vector_warnings(merged, vocabulary)]
+        doubts = vector_warnings(merged, vocabulary)
+        if vocabulary is None:
+            doubts += growth_warnings(merged, given)
+        lines += [f"Warning: {warning}" for warning in doubts]
         report = "\n".join(lines)
         return io.NodeOutput(merged, report, ui={"text": [report]})
 

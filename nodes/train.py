@@ -139,7 +139,8 @@ class Train(io.ComfyNode):
             if not record.losses:  # the start is no learned word, and must not be saved as one
                 raise ValueError(record.stopped or "Nothing was learned.")
             warnings += result_warnings(backend, config, record)
-            report = train_report(backend, config, record, time.monotonic() - started, warnings, backend.cost())
+            cost = backend.cost(config.batch_size // record.parts)
+            report = train_report(backend, config, record, time.monotonic() - started, warnings, cost)
             word = record.embedding()
             metadata = training_metadata(config, record, backend.description, None, len(pictures), fingerprint)
             embedding = TokenEmbedding(word.vectors, word.placeholder, metadata)

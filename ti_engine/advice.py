@@ -6,12 +6,22 @@ from collections.abc import Callable
 
 from .backend import Backend
 from .config import TrainConfig
+from .embedding import TokenEmbedding
+from .initial import initial_vectors, trained_encoders
 from .inspection import FAR_TOO_LONG
 from .train import TrainRecord
 
 
-def setting_warnings(backend: Backend, config: TrainConfig, num_pictures: int) -> list[str]:
-    """A sentence for everything that a person would want to know before a run; empty if there is nothing."""
+def setting_warnings(
+    backend: Backend, config: TrainConfig, num_pictures: int, start: TokenEmbedding | None = None
+) -> list[str]:
+    """A sentence for everything that a person would want to know before a run; empty if there is nothing.
+
+    start: as `train` takes it. Raises ValueError as that would for settings that do not fit the model, which is better
+    told before pictures are encoded and models loaded.
+    """
+    trained_encoders(backend, config)
+    initial_vectors(backend, config, start)
     warnings = []
     if num_pictures == 1:
         warnings.append("There is only one picture, so its background and pose become part of the word; use 3 to 5.")

@@ -93,8 +93,9 @@ class TrainConfig:
     )
     gradient_checkpointing: str = _setting(
         "auto",
-        "Whether the denoiser's blocks run a second time for the gradient instead of keeping what they computed: less "
-        "memory, about a third more time, the same result. auto: when a step does not fit into memory otherwise.",
+        "Whether the denoiser's blocks (in ComfyUI the text encoders' layers, too) run a second time for the gradient "
+        "instead of keeping what they computed: less memory, about a third more time, the same result. auto: when a "
+        "step does not fit into memory otherwise.",
         choices=("auto", "on", "off"),
     )
     gradient_clip: float = _setting(
@@ -131,10 +132,6 @@ class TrainConfig:
             if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
                 raise ValueError(f"{name} must be a list of texts, got {texts!r}.")
             object.__setattr__(self, name, tuple(texts))
-        if self.train_encoders and not self.initial_words.strip():
-            raise ValueError(
-                "train_encoders needs initial_words: they are what the other text encoders see in the word's place."
-            )
         if self.templates and self.what != "custom":
             raise ValueError(f"templates are used with what = custom only; what is {self.what}, change one of them.")
         check_placeholder(self.placeholder)

@@ -26,6 +26,10 @@ def initial_vectors(backend: Backend, config: TrainConfig, start: TokenEmbedding
     if config.initial_words.strip():
         words = backend.word_vectors(config.initial_words)
         return {key: _spread(rows, config.num_vectors) for key, rows in words.items()}
+    if len(trained_encoders(backend, config)) < len(backend.encoders):
+        raise ValueError(
+            "train_encoders needs initial_words: they are what the other text encoders see in the word's place."
+        )
     generator = torch.Generator().manual_seed(config.seed)
     return {
         key: torch.randn(config.num_vectors, info.width, generator=generator) * info.rms

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .families import joined
@@ -64,6 +64,23 @@ def vector_warnings(embedding: TokenEmbedding, vocabulary: Vocabulary | None = N
         elif vocabulary is not None and key in vocabulary.encoders:
             warnings += _far_norms(key, rows.double().norm(dim=1), vocabulary.encoders[key].norm)
     return warnings
+
+
+def growth_warnings(embedding: TokenEmbedding, parts: Sequence[TokenEmbedding]) -> list[str]:
+    """A sentence for each encoder for which a word made of `parts` is far longer than they are; needs no vocabulary."""
+    warnings = []
+    for key, rows in embedding.vectors.items():
+        longest, before = (max(_longest(word.vectors[key]) for word in words) for words in ([embedding], parts))
+        if longest > FAR_TOO_LONG * before and not is_beyond_encoders(rows):
+            warnings.append(
+                f"A vector of {key} has norm {longest:.3g}, {longest / before:.0f}x the longest that went into it: it "
+                "will dominate the prompt. Lower the weights."
+            )
+    return warnings
+
+
+def _longest(rows: Tensor) -> float:
+    return float(rows.double().norm(dim=1).max())
 
 
 def is_beyond_encoders(rows: Tensor) -> bool:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ...ti_engine import EncoderInfo, NoiseSchedule, TokenEmbedding
 from ...ti_engine.gradients import FLOAT16_LOSS_SCALE
-from ...ti_engine.memory_plan import MemoryPlan, Recompute, choose_plan
+from ...ti_engine.memory_plan import MARGIN, MemoryPlan, Recompute, choose_plan
 from .borrow import Loan
 from .caption_encoding import EncodedBatch, encode_captions
 from .denoiser import denoise
@@ -47,6 +47,7 @@ class HostBackend:
         self._family = recognise(self._patcher, self._clip, vae)
         self._vae = vae
         self._loan: Loan | None = None
+        self._count: StepCount | None = None
         self._shape: tuple[int, ...] | None = None  # of one picture's latents, once there was one
         self.known_channels = self._family.known_channels
         self.resolution: int = self._family.resolution
@@ -83,7 +84,8 @@ class HostBackend:
         patchers, ways = [self._patcher, self._clip.patcher], self._blocks.ways(gradient_checkpointing)
         available = available_memory(self.device, patchers)
         estimate = self._patcher.model.memory_required(self._latent_shape(batch_size, resolution))
-        count = StepCount(self._patcher, self._clip, self._family, self._blocks, self._latent_shape(1, resolution))
+        one = self._latent_shape(1, resolution)
+        count = self._count = StepCount(self._patcher, self._clip, self._family, self._blocks, one)
         if has_ample_room(self.device, available, estimate, self._clip.patcher.model_size()):
             self.plan = MemoryPlan(batch_size, ways[0], None)
         else:
@@ -113,9 +115,9 @@ class HostBackend:
         """Of the denoiser and the text encoders, patches included; to be asked while they are lent."""
         return weights_fingerprint([self._patcher, self._clip.patcher])
 
-    def cost(self) -> str:
-        """How a step is computed and what memory that takes, as far as it is known."""
-        if self._loan is None or self.plan is None:
+    def cost(self, samples: int) -> str:
+        """How a step of `samples` at once is computed by now and what memory that takes, as far as it is known."""
+        if self._loan is None or self._count is None or self.plan is None:
             return ""
         how = {
             Recompute.NOTHING: "checkpointing off",
@@ -125,9 +127,12 @@ class HostBackend:
         elsewhere = self._loan.bytes_elsewhere
         if elsewhere:
             how += f", {elsewhere / 1e9:.2g} GB of the models stay in system memory and are fetched layer by layer"
-        if self.plan.bytes is None:
+        if self.plan.bytes is None and self._loan.recompute is self.plan.recompute:
+            return how  # memory was plenty, or nothing can be counted
+        step = self._count.bytes(samples, self._loan.recompute, fetched=elsewhere > 0)
+        if step is None:
             return how
-        needed = self._weights() - elsewhere + self.plan.bytes
+        needed = self._weights() - elsewhere + step * MARGIN
         return f"{how}, about {needed / 1e9:.2g} GB of {self.device.type} memory"
 
     def _weights(self) -> int:

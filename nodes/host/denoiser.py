@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from comfy.ldm.modules.attention import attention_pytorch
 from comfy.sampler_helpers import convert_cond
-from comfy.samplers import encode_model_conds
+from comfy.samplers import cond_cat, cond_equal_size, encode_model_conds
 from torch import Tensor
 
 from ...ti_engine.overwriting import overwriting_allowed
@@ -30,10 +30,7 @@ def denoise(patcher: Any, noisy: Tensor, sigma: Tensor, cond: Conditioning, fami
     conds = [_model_conds(patcher, {**guidance, **entry}, noisy[:1]) for entry in cond.distinct]
     parts, places = [], []
     for rows in _side_by_side([conds[i] for i in cond.index]):
-        inputs = {
-            name: first.concat([conds[cond.index[r]][name] for r in rows[1:]])
-            for name, first in conds[cond.index[rows[0]]].items()
-        }
+        inputs = cond_cat([conds[cond.index[r]] for r in rows])
         if family.known_channels:
             inputs["c_concat"] = known[rows]
         parts.append(_apply(patcher, noisy[rows], sigma[rows], inputs, family.adds_in_place))
@@ -62,8 +59,7 @@ def _side_by_side(conds: Sequence[Mapping[str, Any]]) -> Iterator[list[int]]:
     """The indices of `conds` in groups that the model takes in one batch."""
     left = list(range(len(conds)))
     while left:
-        first = conds[left[0]]
-        group = [i for i in left if all(first[name].can_concat(conds[i][name]) for name in first)]
+        group = [i for i in left if cond_equal_size(conds[left[0]], conds[i])]
         yield group
         left = [i for i in left if i not in group]
 

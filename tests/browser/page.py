@@ -28,6 +28,13 @@ def open_comfy(browser: Browser, url: str, nodes_2: bool) -> Page:
     return page
 
 
+def offers_nodes_2(page: Page) -> bool:
+    """Whether a person can choose Nodes 2.0; older pages know the setting from a trial that shows no own widgets."""
+    return page.evaluate(
+        "() => !!app.ui.settings.settingsLookup['Comfy.VueNodes.Enabled']?.name?.includes('Nodes 2.0')"
+    )
+
+
 def open_template(page: Page, title: str) -> None:
     """Open one of our templates as the template dialog does, and bring all of it into view."""
     page.evaluate(

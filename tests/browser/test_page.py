@@ -16,6 +16,7 @@ from .page import (
     chart_pixels,
     chart_text,
     ending,
+    offers_nodes_2,
     open_comfy,
     open_template,
     press_run,
@@ -43,6 +44,9 @@ def nodes_2(request: pytest.FixtureRequest) -> bool:
 @pytest.fixture
 def page(request: pytest.FixtureRequest, browser: Browser, comfy_server: Any, nodes_2: bool) -> Iterator[Page]:
     page = open_comfy(browser, comfy_server.url, nodes_2)
+    if nodes_2 and not offers_nodes_2(page):
+        page.close()
+        pytest.skip("this ComfyUI's page does not offer Nodes 2.0")
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error.stack)))
     open_template(page, TEMPLATE)

@@ -95,3 +95,8 @@ def small_autoencoder(tiny: bool = False) -> Any:
 def small_scheduler(kind: Any, prediction: str = "epsilon", **more: Any) -> Any:
     """SD1's noise levels in a scheduler of diffusers."""
     return kind(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type=prediction, **more)
+
+
+def draw(*shape: int, seed: int = 1) -> torch.Tensor:
+    """Normal numbers in float64."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)

@@ -52,16 +52,12 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def in_folder(tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Each test has a folder of its own with two pictures; tensors this small only wait on several threads."""
+def in_folder(tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test has a folder of its own with two pictures."""
     monkeypatch.setattr(model, "WEIGHTS", weights)
     monkeypatch.chdir(tmp_path)
     for name, colour in (("a.png", "red"), ("b.jpg", "blue")):
         Image.new("RGB", (40, 50), colour).save(name)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 QUICK = [
@@ -204,15 +200,47 @@ def test_a_full_memory_keeps_what_was_learned(monkeypatch: pytest.MonkeyPatch, c
     assert not Path("none.safetensors").exists()
 
 
-def test_what_was_learned_is_not_lost_when_it_cannot_be_saved(capsys: Output) -> None:
-    Path("file").write_text("")
-    assert main(["train", "a.png", *QUICK, "--output", "file/word.safetensors"]) == 2
+def test_what_was_learned_is_not_lost_when_it_cannot_be_saved(monkeypatch: pytest.MonkeyPatch, capsys: Output) -> None:
+    loop = train_loop
+
+    def folder_taken(*arguments: Any) -> Iterator[Any]:
+        Path("folder").write_text("")
+        yield from loop(*arguments)
+
+    monkeypatch.setattr(sys.modules["ti_engine.train"], "train", folder_taken)
+    assert main(["train", "a.png", *QUICK, "--output", "folder/my.safetensors"]) == 2
     error = capsys.readouterr().err
-    assert "could not be written" in error
+    assert "my.safetensors could not be written" in error
     rescued = Path(error.split(" is in ")[1].split(" instead")[0])
     assert load_embedding(rescued).num_vectors == 1
     rescued.unlink()
     rescued.parent.rmdir()
+
+
+@pytest.mark.parametrize(
+    ("output", "sentence"),
+    [
+        ("a.png/w.safetensors", "because a part of its path is a file and not a folder"),
+        ("a.png/new/w.safetensors", "because a part of its path is a file and not a folder"),
+        ("folder.safetensors", "because a folder has that name"),
+        ("new/" + 300 * "w" + ".safetensors", "because the name is too long"),
+        ("new/" + 300 * "w" + "/w.safetensors", "because the name is too long"),
+        ("a\0b.safetensors", "'a\\x00b.safetensors' could not be written, because its name holds a character"),
+    ],
+)
+def test_an_output_that_cannot_be_written_is_told_before_the_model_is_opened(
+    output: str, sentence: str, capsys: Output
+) -> None:
+    Path("folder.safetensors").mkdir()
+    before = sorted(Path().rglob("*"))
+    for command in (["train", "a.png"], ["merge", "--add", "cat"]):
+        assert main([*command, "--model", "nowhere", "--output", output, "--overwrite"]) == 2
+        error = capsys.readouterr().err
+        assert sentence in error
+        assert len(error.splitlines()) == 1 and "nowhere" not in error
+    assert main(["generate", "S*", "--model", "nowhere", "--embedding", "w.pt", "--output", f"a.png/{output}"]) == 2
+    assert "could not be written" in capsys.readouterr().err
+    assert sorted(Path().rglob("*")) == before
 
 
 def test_ctrl_c_while_torch_is_imported_is_one_sentence() -> None:

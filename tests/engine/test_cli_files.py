@@ -148,6 +148,14 @@ def test_sum_is_the_mean_by_default(files: Any) -> None:
     assert "note" not in merged.metadata
 
 
+def test_weights_that_make_a_word_far_longer_are_told(capsys: Output) -> None:
+    for weights, told in (("0.7 0.3", ""), ("70 30", "x the longest that went into it: it will dominate the prompt.")):
+        flags = ["--weights", *weights.split(), "--output", "a.safetensors", "--overwrite"]
+        assert run("merge", "cat.safetensors", "dog.safetensors", *flags) == 0
+        error = capsys.readouterr().err
+        assert told in error and ("dominate" in error) == bool(told)
+
+
 def test_weights_may_be_negative(files: Any) -> None:
     flags = ["--weights", "1.5", "-0.5", "--output", "a.safetensors"]
     assert run("merge", "cat.safetensors", "dog.safetensors", *flags) == 0
@@ -229,12 +237,26 @@ def test_words_with_names_that_no_file_can_have_stay_in_their_folder() -> None:
     assert len({file.name.lower() for file in found.values()}) == len(names)
 
 
+def test_names_of_strangers_do_not_reach_the_terminal_as_they_are(capsys: Output) -> None:
+    names = ["\x1b[2Ja", 900 * "b", "c"]
+    save_file({f"bundle_emb.{name}.emb_params": rows(1) for name in names}, "many.safetensors")
+    assert run("convert", "many.safetensors", "--output", "new.safetensors") == 2
+    assert run("extract", "many.safetensors", "--word", "d", "--output", "new.safetensors") == 2
+    assert run("extract", "many.safetensors", "--all", "--output", "all") == 0
+    said = "".join(capsys.readouterr())
+    assert said.count(r"'\x1b[2Ja'") == 3 and "\x1b" not in said
+    assert said.count(60 * "b") >= 3 and 130 * "b" not in said
+    Path("\x1b[2J.safetensors").touch()
+    assert run("convert", "cat.safetensors", "--output", "\x1b[2J.safetensors") == 2
+    assert r"\x1b[2J.safetensors exists already" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
         ("convert none.safetensors --output new.safetensors", "There is no file none.safetensors"),
         ("convert red.png --output new.safetensors", "red.png"),
-        ("convert bundle.safetensors --output new.safetensors", "holds 2 words, cat and dog; take one out"),
+        ("convert bundle.safetensors --output new.safetensors", "holds 2 words (cat, dog); take one out"),
         ("convert cat.safetensors --output new.pt", "must end in .safetensors"),
         ("convert cat.safetensors --output new.bin --for diffusers", "must end in .safetensors"),
         (
@@ -267,7 +289,7 @@ def test_words_with_names_that_no_file_can_have_stay_in_their_folder() -> None:
         ("merge cat.safetensors dog.safetensors --method concat --weights 1 1 --output new.safetensors", "--weights"),
         ("merge cat.safetensors --model demo --method concat --add man --output new.safetensors", "belong to a sum"),
         ("merge cat.safetensors --num-vectors 3 --output new.safetensors", "1 to 2 can be kept"),
-        ("extract bundle.safetensors --word bird --output new.safetensors", "no word called bird; it has cat and dog"),
+        ("extract bundle.safetensors --word bird --output new.safetensors", "no word called bird; it has cat, dog"),
         ("extract bundle.safetensors --output new.safetensors", "one of the arguments --word --all is required"),
         ("extract bundle.safetensors --all --placeholder x --output new", "for one word"),
     ],

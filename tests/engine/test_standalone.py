@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from torch import Tensor
@@ -11,25 +9,12 @@ from torch import Tensor
 pytest.importorskip("diffusers")
 pytest.importorskip("transformers")
 
-from small_models import WIDTH, Parts, build, small_unet
+from small_models import WIDTH, Parts, build, draw, small_unet
 
 from ti_engine import TokenEmbedding, TrainConfig, encode_training_set, train
 from ti_engine.demo.tokenizer import DemoTokenizer
 from ti_engine.loss import diffusion_loss
 from ti_engine.placeholder import split_at_placeholder
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tensors this small only wait for each other on several threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-def draw(*shape: int, seed: int = 1) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def written_out_loss(parts: Parts, latents: Tensor, noise: Tensor, timesteps: Tensor, hidden: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ pytest.importorskip("diffusers")
 pytest.importorskip("transformers")
 
 import diffusers
-from small_models import small_scheduler
+from small_models import draw, small_scheduler
 from small_pipelines import KINDS, build_pipeline, flow_scheduler, modules_of
 
 from ti_engine import TokenEmbedding, TrainConfig, TrainRecord, encode_training_set, train
@@ -25,21 +25,8 @@ from ti_engine.standalone import DiffusersBackend
 V_ZERO_TERMINAL: dict[str, Any] = dict(prediction="v_prediction", rescale_betas_zero_snr=True)
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tensors this small only wait for each other on several threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-def draw(*shape: int, seed: int = 1) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
 def draw_latents(backend: DiffusersBackend, count: int, side: int = 4, seed: int = 1) -> Tensor:
-    return draw(count, backend._autoencoder.config.latent_channels, side, side, seed=seed)
+    return draw(count, backend._autoencoder.channels, side, side, seed=seed)
 
 
 def draw_vectors(backend: DiffusersBackend, count: int = 1) -> dict[str, Tensor]:
@@ -312,7 +299,7 @@ def test_pictures_are_those_of_the_pipeline(name: str) -> None:
     backend = DiffusersBackend(pipeline)
     word = TokenEmbedding({key: row_of(pipeline, number, "cat")[0] for key, number in PLACES[kind].items()})
     ours = backend.generate(["a photo of S*", "a red circle"], word, [3, 4], 32, steps=5)
-    shape = (backend._autoencoder.config.latent_channels, 4, 4)
+    shape = (backend._autoencoder.channels, 4, 4)
     latents = torch.stack(
         [torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in (3, 4)]
     ).double()

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
-import socket
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,20 +34,7 @@ WIDTHS = {
 Output = pytest.CaptureFixture[str]
 
 
-@pytest.fixture(autouse=True)
-def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Each test has a folder of its own with a picture and no network."""
-
-    def refuse(*arguments: Any) -> None:
-        raise AssertionError("the network was asked for")
-
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    monkeypatch.chdir(tmp_path)
-    Image.new("RGB", (64, 64), "red").save("a.png")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("in_folder")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -91,13 +77,17 @@ def test_one_encoder_of_two_is_trained(capsys: Output) -> None:
     ):
         assert main(["train", "a.png", *flags, *more, "--output", "none.safetensors"]) == 2
         assert sentence in capsys.readouterr().err
+    more = ["--train-encoders", "clip_l", "--initial-words", "", "--init-from", "word.safetensors"]
+    assert main(["train", "a.png", *flags, *more, "--output", "again.safetensors"]) == 0
+    again = load_embedding("again.safetensors", WIDTHS["sdxl"]).vectors
+    assert torch.equal(again["clip_g"], learned["clip_g"]) and not torch.equal(again["clip_l"], learned["clip_l"])
 
 
 def test_networks_keep_the_precision_that_is_asked_for() -> None:
     build_pipeline("sdxl", torch.float32).save_pretrained("pipeline")
     backend = load_model("pipeline", dtype=torch.float16)
     assert backend.dtype == torch.float16
-    assert backend._autoencoder.dtype == torch.float32  # SDXL's own overflows; its settings say force_upcast
+    assert backend._autoencoder.network.dtype == torch.float32  # SDXL's own overflows; its settings say force_upcast
     assert backend.loss_scale > 1
 
 
@@ -132,7 +122,7 @@ def test_folders_that_cannot_be_used(index: Any, sentence: str, capsys: Output) 
         (lambda: shutil.rmtree("pipeline/tokenizer_2"), "has no tokenizer_2; give the whole folder of a StableDiff"),
         (lambda: [f.unlink() for f in Path("pipeline/tokenizer_2").iterdir()], "files of the tokenizer are missing"),
         (lambda: shutil.rmtree("pipeline/unet"), "has no unet; give the whole folder"),
-        (lambda: Path("pipeline/unet/config.json").write_text("[]"), "cannot be opened as a pipeline"),
+        (lambda: Path("pipeline/unet/config.json").write_text("[]"), "unet/config.json holds no settings"),
         (lambda: set_none("addition_time_embed_dim"), "The settings of pipeline hold a value that cannot be used"),
         (lambda: Path("pipeline/model_index.json").write_text("[" * 100000), "no readable model_index.json"),
     ],
@@ -145,6 +135,59 @@ def test_folders_with_parts_missing(damage: Any, sentence: str, capsys: Output) 
     assert main(["train", "a.png", "--model", "pipeline"]) == 2
     error = capsys.readouterr().err
     assert sentence in error
+    assert len(error.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "sentence"),
+    [
+        *(
+            ("sdxl", text, "scheduler/scheduler_config.json holds no settings")
+            for text in ("", "[]", "null", '"x"', "3")
+        ),
+        ("sdxl", "[" * 100000, "holds no settings"),
+        ("sdxl", None, "no file named scheduler_config.json"),
+        ("sdxl", {"_class_name": 3}, "cannot be opened as a pipeline"),
+        ("sdxl", {"prediction_type": "nonsense"}, "prediction type 'nonsense' is not known; it must be epsilon"),
+        ("sdxl", {"prediction_type": ["epsilon"]}, "prediction type ['epsilon'] is not known"),
+        ("sdxl", {"beta_schedule": "x"}, "cannot be opened as a pipeline: x is not implemented"),
+        ("sdxl", {"beta_end": None}, "cannot be opened as a pipeline"),
+        ("sdxl", {"beta_end": math.inf}, "no noise levels that rise from above 0"),
+        ("sdxl", {"num_train_timesteps": 0}, "no noise levels that rise from above 0"),
+        ("sdxl", {"steps_offset": "x", "timestep_spacing": "leading"}, "hold a value that cannot be used"),
+        ("flux", {"shift": math.nan, "use_dynamic_shifting": False}, "no noise levels that rise from above 0"),
+        ("flux", {"base_shift": "x"}, "hold a value that cannot be used"),
+        ("flux", {"max_shift": 1e12}, "hold a value that cannot be used"),
+        ("flux", {"invert_sigmas": True}, "no noise levels that rise from above 0"),
+    ],
+)
+def test_schedulers_with_odd_settings(kind: str, settings: Any, sentence: str, capsys: Output) -> None:
+    build_pipeline(kind, torch.float32).save_pretrained("pipeline")
+    file = Path("pipeline/scheduler/scheduler_config.json")
+    if isinstance(settings, dict):
+        file.write_text(json.dumps({**json.loads(file.read_text()), **settings}))
+    elif settings is None:
+        file.unlink()
+    else:
+        file.write_text(settings)
+    capsys.readouterr()
+    assert main(["train", "a.png", "--model", "pipeline", "--steps", "1", "--resolution", "64"]) == 2
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert len(error.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "name", ["Nonsense", "AutoencoderKL", "VQDiffusionScheduler", "FlowMatchHeunDiscreteScheduler"]
+)
+def test_schedulers_of_another_class(name: str, capsys: Output) -> None:
+    build_pipeline("sdxl", torch.float32).save_pretrained("pipeline")
+    file = Path("pipeline/model_index.json")
+    file.write_text(json.dumps({**json.loads(file.read_text()), "scheduler": ["diffusers", name]}))
+    capsys.readouterr()
+    assert main(["train", "a.png", "--model", "pipeline", "--steps", "1", "--resolution", "64"]) == 2
+    error = capsys.readouterr().err
+    assert "cannot be opened as a pipeline" in error or "has no noise levels by time step" in error
     assert len(error.strip().splitlines()) == 1
 
 

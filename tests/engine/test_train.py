@@ -9,7 +9,15 @@ import torch
 from torch import Tensor
 from toy import ONE_TEMPLATE, ToyBackend, hidden_set, hidden_word, noisy_set, toy_config
 
-from ti_engine import CaptionSource, TokenEmbedding, TrainConfig, TrainRecord, encode_training_set, train
+from ti_engine import (
+    CaptionSource,
+    TokenEmbedding,
+    TrainConfig,
+    TrainRecord,
+    encode_training_set,
+    setting_warnings,
+    train,
+)
 from ti_engine.gradients import GradientSum
 from ti_engine.noise import Prediction
 from ti_engine.train import learning_rate_factor
@@ -609,9 +617,27 @@ def test_an_encoder_that_the_model_has_not_is_named():
         run(toy_config(train_encoders=("clip_l", "t5xxl"), initial_words="red"), ToyBackend())
 
 
-def test_the_others_need_a_word_to_see():
-    with pytest.raises(ValueError, match="train_encoders needs initial_words"):
-        toy_config(train_encoders=("clip_l",))
+@pytest.mark.parametrize("train_encoders", [("clip_l",), ("t5xxl",)])
+def test_encoders_that_cannot_be_trained_are_told_before_the_run(train_encoders):
+    backend, config = ToyBackend(widths=TWO_ENCODERS), toy_config(train_encoders=train_encoders)
+    for begin in (lambda: run(config, backend), lambda: setting_warnings(backend, config, 4)):
+        with pytest.raises(ValueError, match=r"train_encoders needs initial_words|names t5xxl"):
+            begin()
+    assert backend.denoised == 0
+
+
+def test_encoders_that_are_not_trained_keep_the_vectors_to_start_from():
+    backend, config = ToyBackend(widths=TWO_ENCODERS), toy_config(train_encoders=("clip_l",))
+    start = TokenEmbedding({key: torch.randn(1, width) for key, width in TWO_ENCODERS.items()})
+    assert setting_warnings(backend, config, 4, start) == []
+    learned = run(config, backend, start=start).trajectory[-1]
+    assert torch.equal(learned["clip_g"], start.vectors["clip_g"])
+    assert not torch.equal(learned["clip_l"], start.vectors["clip_l"])
+
+
+def test_all_encoders_named_are_none_that_need_a_word_to_see():
+    every = run(toy_config(train_encoders=("clip_l", "clip_g")), ToyBackend(widths=TWO_ENCODERS))
+    assert same(every, run(toy_config(), ToyBackend(widths=TWO_ENCODERS)))
 
 
 def test_the_models_own_resolution_is_the_default():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import json
 import os
 from dataclasses import replace
 
@@ -112,6 +113,40 @@ def test_a_file_whose_word_no_prompt_can_contain_gets_another(nodes, fake_host, 
     assert embedding.placeholder == placeholder and f"write {placeholder} in the prompt" in report
     assert ("Warning: The word is called" in report) == (called != placeholder)
     assert "\x1b" not in report and nodes.LoadEmbedding.execute("cat.safetensors", "T*").args[0].placeholder == "T*"
+
+
+def test_names_of_strangers_are_cut_and_on_one_line(nodes, fake_host):
+    names = ["a\x1b[31m", 900 * "b", *map(str, range(30))]
+    stored = {f"bundle_emb.{name}.emb_params": torch.full((1, 768), 0.01) for name in names}
+    importlib.import_module("safetensors.torch").save_file(stored, fake_host.embeddings / "many.safetensors")
+    for word, begin in (("", "holds 32 words: "), ("c" * 1000, f"holds no word {60 * 'c'}; it holds ")):
+        with pytest.raises(ValueError, match=begin) as refused:
+            nodes.LoadEmbedding.execute("many.safetensors", "", word)
+        said = str(refused.value)
+        assert said.isprintable() and len(said) < 1000
+        assert r"'a\x1b[31m'" in said and 60 * "b" in said and 61 * "b" not in said
+
+
+def test_a_strangers_record_of_a_training_is_cut_and_on_one_line(nodes, fake_host, word):
+    record = {
+        "version": 1,
+        "model": {"name": "a\nWarning: " + "b" * 100_000},
+        "num_pictures": "\x1b[31m",
+        "best_step": [1] * 1000,
+    }
+    importlib.import_module("safetensors.torch").save_file(
+        dict(word.vectors), fake_host.embeddings / "cat.safetensors", {"textual_inversion": json.dumps(record)}
+    )
+    lines = nodes.LoadEmbedding.execute("cat.safetensors").args[1].splitlines()
+    (told,) = [line for line in lines if line.startswith("Trained on ")]
+    assert told.isprintable() and len(told) < 400 and not any(line.startswith("Warning") for line in lines)
+
+
+def test_a_record_too_deep_to_read_is_none(nodes, fake_host, word):
+    importlib.import_module("safetensors.torch").save_file(
+        dict(word.vectors), fake_host.embeddings / "cat.safetensors", {"textual_inversion": "[" * 100_000}
+    )
+    assert "Trained on" not in nodes.LoadEmbedding.execute("cat.safetensors").args[1]
 
 
 def test_absurd_vectors_are_told(nodes, fake_host, word):

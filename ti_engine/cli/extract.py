@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..families import joined
+from ..files.contents import shown
+from ..files.load import MOST_LISTED
 from .word_files import add_family_flag, add_output_flags, output_of, read_words, show, write_word
 
 if TYPE_CHECKING:
@@ -48,9 +49,8 @@ def run(arguments: argparse.Namespace) -> int:
 def _named(words: Sequence[TokenEmbedding], name: str, file: str) -> TokenEmbedding:
     found = [word for word in words if word.placeholder == name]
     if len(found) != 1:
-        raise ValueError(
-            f"{file} holds {len(found) or 'no'} word called {name}; it has {joined([w.placeholder for w in words])}."
-        )
+        names = shown((word.placeholder for word in words), MOST_LISTED)
+        raise ValueError(f"{file} holds {len(found) or 'no'} word called {name}; it has {names}.")
     return found[0]
 
 

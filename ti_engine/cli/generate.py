@@ -49,9 +49,10 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError(f"{taken[0]} exists already in {folder.name}; choose another --output or add --overwrite.")
     from ..contact_sheet import png_bytes
     from ..files import load_embedding
-    from ..files.atomic import write_atomically
+    from ..files.atomic import check_writable, write_atomically
     from ..placeholder import split_at_placeholder
 
+    check_writable(files[0])
     backend = open_model(arguments)
     if arguments.guidance is not None:
         backend.guidance = arguments.guidance

@@ -59,6 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not arguments.model and (arguments.add or arguments.subtract or arguments.rescale):
         raise ValueError("--add, --subtract and --rescale need the vocabulary of a model; name it with --model.")
     from ..arithmetic import rescale
+    from ..inspection import growth_warnings
 
     output = output_of(arguments)
     backend = open_model(arguments) if arguments.model else None
@@ -66,6 +67,8 @@ def run(arguments: argparse.Namespace) -> int:
     if backend is not None:
         terms += _vocabulary_terms(arguments, backend, terms)
     word = _combined(terms, arguments, output.stem)
+    if not arguments.rescale:
+        warnings += growth_warnings(word, [term.word for term in terms])
     if arguments.rescale and backend is not None:
         word = rescale(word, {key: info.norm for key, info in backend.encoders.items()})
     return show([write_word(word, output, arguments)], warnings, arguments.json)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ..config import PRESETS, TrainConfig, setting_limits
 from .captions import captions_for, picture_files
 from .model_flags import add_model_flags, open_model
+from .word_files import output_of
 
 if TYPE_CHECKING:
     from ..backend import Backend
@@ -40,7 +41,9 @@ def add_parser(commands: Any) -> None:
         help="text file with a caption for each picture, a line each, in their order; an empty line: the templates. "
         "Without it a .txt of the same name beside a picture is its caption",
     )
-    parser.add_argument("--init-from", metavar="FILE", help="start from the vectors of this embedding file")
+    parser.add_argument(
+        "--init-from", metavar="FILE", help="start from the vectors of this embedding file, not initial words"
+    )
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object on stdout")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     add_model_flags(parser)
@@ -59,11 +62,9 @@ def add_parser(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     given = {name: getattr(arguments, name) for name in _setting_names() if hasattr(arguments, name)}
     config = TrainConfig.preset(arguments.preset, **given)  # checked before anything slow happens
-    output = Path(arguments.output)
+    output = output_of(arguments)
     if output.suffix.lower() != ".safetensors":
         raise ValueError(f"--output {output.name} must end in .safetensors.")
-    if output.exists() and not arguments.overwrite:
-        raise ValueError(f"{output.name} exists already; choose another --output or add --overwrite.")
     from ..advice import result_warnings, setting_warnings
     from ..dataset import encode_training_set
     from ..files import load_embedding
@@ -80,7 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
         if "num_vectors" not in given:
             config = replace(config, num_vectors=start.num_vectors)
     _say(f"{backend.description}; {len(files)} pictures at {config.resolution} px")
-    for warning in setting_warnings(backend, config, len(files)):
+    for warning in setting_warnings(backend, config, len(files), start):
         _say(f"warning: {warning}")
     dataset = encode_training_set(backend, pictures, config, captions)
     result = learn(backend, dataset, config, start, arguments.quiet)
@@ -181,7 +182,7 @@ def _save(embedding: TokenEmbedding, output: Path, overwrite: bool) -> Path:
         save_embedding(embedding, output, overwrite)
         return output
     except (OSError, ValueError) as error:
-        rescue = Path(tempfile.mkdtemp(prefix="textual-inversion-")) / output.name
+        rescue = Path(tempfile.mkdtemp(prefix="textual-inversion-")) / "word.safetensors"
         save_embedding(embedding, rescue)
         raise OSError(f"{error} What was learned is in {rescue} instead.") from error
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -11,6 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..families import FAMILIES, check_family, described, family_of, joined
+from ..files.atomic import check_writable
+from ..files.contents import shown
+from ..files.load import MOST_LISTED
 from ..files.programs import PROGRAMS
 from ..files.save import DTYPES
 
@@ -70,9 +74,10 @@ def add_output_flags(parser: argparse.ArgumentParser, output: str = "such as cat
 
 
 def output_of(arguments: argparse.Namespace) -> Path:
-    """The file to write. ValueError if there is one already: said at once, before a model is opened."""
+    """The file to write. ValueError if there is one already, OSError if it cannot be: before a model is opened."""
     output = Path(arguments.output)
-    if output.exists() and not arguments.overwrite:
+    check_writable(output)
+    if os.path.lexists(output) and not arguments.overwrite:
         raise ValueError(f"{output.name} exists already; choose another --output or add --overwrite.")
     return output
 
@@ -107,10 +112,8 @@ def read_word(
     """The one word in a file. ValueError where there are several."""
     words, warnings = read_words(file, family, encoder_for_width, partner)
     if len(words) > 1:
-        names = joined([word.placeholder for word in words])
-        raise ValueError(
-            f"{Path(file).name} holds {len(words)} words, {names}; take one out with: textual-inversion extract --word."
-        )
+        holds = f"{len(words)} words ({shown((word.placeholder for word in words), MOST_LISTED)})"
+        raise ValueError(f"{Path(file).name} holds {holds}; take one out with: textual-inversion extract --word.")
     return words[0], warnings
 
 
@@ -162,9 +165,8 @@ def show(written: Sequence[dict[str, Any]], warnings: Sequence[str], as_json: bo
 
 def _told(word: TokenEmbedding, files: Sequence[Path], program: str | None) -> str:
     count = word.num_vectors
-    line = (
-        f"{word.placeholder}, {count} vector{'s' * (count > 1)} for {described(word)}: {joined(list(map(str, files)))}"
-    )
+    where = joined(list(map(str, files)))
+    line = f"{shown([word.placeholder])}, {count} vector{'s' * (count > 1)} for {described(word)}: {where}"
     if program is None or not PROGRAMS[program].prompt:
         return line
     called = PROGRAMS[program].prompt.format(file=files[0].stem, trigger=word.placeholder)

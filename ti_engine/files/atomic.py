@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import secrets
+import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -20,6 +21,30 @@ _REASONS = {
     errno.ENOTDIR: "a part of its path is a file and not a folder",
     errno.EISDIR: "a folder has that name",
 }
+
+
+def check_writable(path: Path) -> None:
+    """Raises OSError with one sentence where `path` could not be written now, whatever is there; leaves nothing behind.
+
+    For those that work for long before they write.
+    """
+    with _explained(path):
+        if stat.S_ISDIR(_mode(path)):
+            raise IsADirectoryError(errno.EISDIR, "a folder has that name")
+        folder = next(parent for parent in path.absolute().parents if _mode(parent))
+        for name in path.absolute().relative_to(folder).parts:  # folders to be made, and the file
+            _mode(folder / name)  # which refuses one that is too long
+        temporary = _temporary(folder / path.name)
+        _write(temporary, b"")
+        temporary.unlink()
+
+
+def _mode(path: Path) -> int:
+    """Of what is there; 0 for nothing."""
+    try:
+        return path.stat().st_mode
+    except FileNotFoundError:
+        return 0
 
 
 def write_atomically(path: Path, data: bytes, overwrite: bool) -> None:
@@ -47,8 +72,7 @@ def write_all_atomically(files: Mapping[Path, bytes], overwrite: bool) -> None:
         for path, data in files.items():
             with _explained(path):
                 _make_folder(path.parent)
-                # In the same folder, because only within one file system a file is put into place in a single move.
-                temporaries[path] = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.tmp")
+                temporaries[path] = _temporary(path)
                 _write(temporaries[path], data)
         for path, temporary in temporaries.items():
             with _explained(path):
@@ -63,6 +87,11 @@ def write_all_atomically(files: Mapping[Path, bytes], overwrite: bool) -> None:
             path.unlink(missing_ok=True)
 
 
+def _temporary(path: Path) -> Path:
+    """In the same folder, because only within one file system a file is put into place in a single move."""
+    return path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.tmp")
+
+
 @contextlib.contextmanager
 def _explained(path: Path) -> Iterator[None]:
     try:
@@ -70,9 +99,14 @@ def _explained(path: Path) -> Iterator[None]:
     except FileExistsError as error:
         raise FileExistsError(f"{path.name} exists already and was not overwritten; choose another name.") from error
     except OSError as error:
-        reason = _REASONS.get(error.errno or 0, error.strerror or str(error))
-        name = path.name if len(path.name) <= _LONGEST_SAID else f"{path.name[:_LONGEST_SAID]}..."
-        raise OSError(f"{name} could not be written, because {reason}.") from error
+        raise _refusal(path, _REASONS.get(error.errno or 0, error.strerror or str(error))) from error
+    except ValueError as error:  # Python's own, before the disk is asked
+        raise _refusal(path, "its name holds a character that names cannot hold") from error
+
+
+def _refusal(path: Path, reason: str) -> OSError:
+    name = path.name if len(path.name) <= _LONGEST_SAID else f"{path.name[:_LONGEST_SAID]}..."
+    return OSError(f"{name if name.isprintable() else ascii(name)} could not be written, because {reason}.")
 
 
 def _make_folder(folder: Path) -> None:

@@ -21,7 +21,7 @@ from .refused import Refused
 MAX_VECTORS = 512  # what the longest text encoder takes at once; more are a token table
 _MAX_NUMBERS = 4 << 20  # in all words of a file: 16 MB once they are float32, and three times that while checked
 _MAX_WORDS = 2_000
-_MOST_LISTED = 50  # words named in a sentence
+MOST_LISTED = 50  # words named in a sentence
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +59,7 @@ def load_embedding(
     """
     file = read_embedding_file(path, encoder_for_width)
     words = [stored.embedding for stored in file.words]
-    names = shown([embedding.placeholder for embedding in words], _MOST_LISTED)
+    names = shown([embedding.placeholder for embedding in words], MOST_LISTED)
     if word is None and len(words) > 1:
         raise ValueError(f"{shown_name(path)} holds {len(words)} words ({names}); say which.")
     for embedding in words:

@@ -114,7 +114,7 @@ def training_record(metadata: Mapping[str, str]) -> dict[str, Any]:
     """What `training_metadata` wrote; empty where there is none."""
     try:
         record = json.loads(metadata.get(RECORD_KEY, "{}"))
-    except ValueError:
+    except (ValueError, RecursionError):  # a stranger's
         return {}
     return record if isinstance(record, dict) and record.get("version") == 1 else {}
 

@@ -16,12 +16,12 @@ from ..embedding import TokenEmbedding
 from ..families import said
 from ..gradients import FLOAT16_LOSS_SCALE
 from ..noise import append_dims
+from .autoencoder import Autoencoder
 from .families import Conditions, family_of
 from .schedule import diffusion_levels, flow_levels, noise_schedule
 from .text import Conditioning, EncodedTexts
 from .twins import check_shape, frozen_twin, text_encoders, with_twins
 
-_PICTURES_AT_ONCE = 4
 # What runs twice where memory is short: SD and SDXL, SD3, Flux.
 _BLOCKS = (
     "ResnetBlock2D",
@@ -46,7 +46,7 @@ class DiffusersBackend:
     ) -> None:
         family = self._family = family_of(pipeline)
         self._network: Any = frozen_twin(getattr(pipeline, family.network))
-        self._autoencoder: Any = frozen_twin(getattr(pipeline, family.autoencoder))
+        self._autoencoder = Autoencoder(frozen_twin(getattr(pipeline, family.autoencoder)))
         self._text = text_encoders(pipeline, family)
         self._models = with_twins(pipeline, family, self._network, self._text)
         self.encoders: Mapping[str, EncoderInfo] = {key: encoder.info() for key, encoder in self._text.items()}
@@ -61,15 +61,14 @@ class DiffusersBackend:
         self.dtype: torch.dtype = self._network.dtype
         self.known_channels = 0
         self.loss_scale = FLOAT16_LOSS_SCALE if self.dtype == torch.float16 else 1.0
-        self.factor = 2 ** (len(_stages(self._autoencoder)) - 1)
-        """Pixels of a picture's side for one of its latents."""
-        self.multiple = self.factor * family.patch
+        self.multiple = self._autoencoder.factor * family.patch
         """Sides of pictures are multiples of it, in pixels."""
-        self.resolution: int = _sample_size(self._network) * self.factor
+        self.resolution: int = _sample_size(self._network) * self._autoencoder.factor
         """Side in pixels of the pictures that the model was trained on."""
         self.schedule = noise_schedule(
             pipeline.scheduler, family.flow, self._tokens(self.resolution), self._at_least_float32
         )
+        self._levels(self.resolution, 1)  # so that settings which pictures would stumble over are told now
         self.samples_at_once: int | None = None
         self._checkpointed, self._checkpointing = False, ExitStack()  # the twin is ours alone, so it may stay that way
         precision = str(self.dtype).removeprefix("torch.")
@@ -152,20 +151,7 @@ class DiffusersBackend:
         side = next((side for side in pictures.shape[2:] if side % self.multiple), None)
         if side is not None:
             raise ValueError(f"The model takes pictures whose sides are multiples of {self.multiple}, got {side}.")
-        parts = [self._encode_part(part) for part in pictures.split(_PICTURES_AT_ONCE)]
-        mean, deviation = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
-        return mean, deviation
-
-    def _encode_part(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        vae = self._autoencoder
-        encoded = vae.encode((pictures * 2 - 1).to(self.device, vae.dtype))
-        shift, scale = _shift_and_scale(vae)
-        if hasattr(encoded, "latent_dist"):
-            mean, deviation = (encoded.latent_dist.mean - shift) * scale, encoded.latent_dist.std * scale
-        else:
-            mean = (encoded.latents - shift) * scale
-            deviation = torch.zeros_like(mean)
-        return mean.to("cpu", self._at_least_float32), deviation.to("cpu", self._at_least_float32)
+        return self._autoencoder.encode(pictures)
 
     def sample(
         self, prompt: str, embedding: TokenEmbedding | None, seed: int, resolution: int, steps: int = 20
@@ -188,7 +174,7 @@ class DiffusersBackend:
         to rounding. ValueError if the embedding does not fit the model.
         """
         side = resolution or self.resolution
-        latents = self._draw_noise(seeds, side // self.factor)
+        latents = self._draw_noise(seeds, side // self._autoencoder.factor)
         levels = self._levels(side, steps).to(latents)
         if not self._family.flow:
             latents = latents * (levels[0] ** 2 + 1).sqrt()
@@ -203,10 +189,10 @@ class DiffusersBackend:
             else:
                 denoised = self._denoise(latents, level.expand(len(latents)), cond, self.guidance)
             latents = denoised + following / level * (latents - denoised)
-        return self._decode(latents)
+        return self._autoencoder.decode(latents)
 
     def _draw_noise(self, seeds: Sequence[int], side: int) -> Tensor:
-        shape = (int(self._autoencoder.config.latent_channels), side, side)
+        shape = (self._autoencoder.channels, side, side)
         noise = [torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
         return torch.stack(noise).to(self.device, self._at_least_float32)
 
@@ -233,24 +219,7 @@ class DiffusersBackend:
         count = len(next(iter(cond.values())))
         return self.encode([""] * count, "", {}, differentiable=False).cond.rows()
 
-    def _decode(self, latents: Tensor) -> Tensor:
-        shift, scale = _shift_and_scale(self._autoencoder)
-        parts = (latents / scale + shift).to(self._autoencoder.dtype).split(_PICTURES_AT_ONCE)
-        pictures = torch.cat([self._autoencoder.decode(part).sample for part in parts])
-        return (pictures.float() / 2 + 0.5).clamp(0, 1).cpu()
-
-
-def _stages(autoencoder: Any) -> Sequence[int]:
-    config = autoencoder.config
-    return config.encoder_block_out_channels if "encoder_block_out_channels" in config else config.block_out_channels
-
 
 def _sample_size(network: Any) -> int:
     size = network.config.get("sample_size") or _SAMPLE_SIZE
     return int(size if isinstance(size, int) else size[0])
-
-
-def _shift_and_scale(autoencoder: Any) -> tuple[float, float]:
-    """Latents of the model = (latents of the autoencoder - shift) * scale."""
-    config = autoencoder.config
-    return config.get("shift_factor") or 0.0, config.get("scaling_factor") or 1.0

@@ -6,13 +6,16 @@ give the first output of their only encoder. `models` is a pipeline whose networ
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from ..families import joined
 
 Conditions = Mapping[str, Tensor]
 
@@ -86,10 +89,6 @@ def _encode_by_the_only(models: Any, texts: list[str], name: str = "text_encoder
     encoder, tokens = getattr(models, name), models.tokenizer(texts)
     mask = tokens.attention_mask.to(encoder.device) if getattr(encoder.config, "use_attention_mask", False) else None
     return {"hidden": encoder(tokens.input_ids.to(encoder.device), attention_mask=mask)[0]}
-
-
-def _encode_by_bert(models: Any, texts: list[str]) -> dict[str, Tensor]:
-    return _encode_by_the_only(models, texts, "bert")
 
 
 def _encode_sdxl(models: Any, texts: list[str]) -> dict[str, Tensor]:
@@ -222,7 +221,7 @@ LDM = PipelineFamily(
     "the first latent diffusion model",
     "latent_diffusion",
     {"bert": EncoderPlace("bert", "tokenizer", 77)},
-    _encode_by_bert,
+    partial(_encode_by_the_only, name="bert"),
     _predict_sd,
     guidance=6.0,
     autoencoder="vqvae",
@@ -242,10 +241,6 @@ def family_of(models: Any) -> PipelineFamily:
     name = type(models).__name__
     family = SD1 if isinstance(models, LooseParts) else BY_CLASS.get(name)
     if family is None:
-        raise ValueError(f"{name} cannot be used here; {said_classes()} can.")
+        raise ValueError(f"{name} cannot be used here; {joined(list(BY_CLASS))} can.")
     width = models.text_encoder.config.hidden_size if family is SD1 else 0
     return SD2 if width == 1024 else family
-
-
-def said_classes(names: Sequence[str] = tuple(BY_CLASS)) -> str:
-    return f"{', '.join(names[:-1])} and {names[-1]}"

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from ..families import joined
-from .families import BY_CLASS, PipelineFamily, said_classes
+from .families import BY_CLASS, PipelineFamily
 
 _WEIGHTS = ("*.safetensors", "*.bin")
 Index = Mapping[str, Any]
@@ -39,7 +39,7 @@ def read_index(folder: Path, name: str, sentence: str) -> tuple[Index, PipelineF
     if file.exists() and not file.is_file():
         raise ValueError(f"{sentence} readable {file.name} (it is no file).")
     try:
-        index = json.loads(file.read_text("utf-8"))
+        index = _content(file)
     except FileNotFoundError as error:
         raise ValueError(f"{sentence} {file.name}.") from error
     except (OSError, ValueError, RecursionError) as error:
@@ -48,7 +48,7 @@ def read_index(folder: Path, name: str, sentence: str) -> tuple[Index, PipelineF
         raise ValueError(f"{sentence} {file.name} with a list of parts.")
     kind = index.get("_class_name")
     if not isinstance(kind, str) or kind not in BY_CLASS:
-        raise ValueError(f"{name} is a {kind}; {said_classes()} can be used here.")
+        raise ValueError(f"{name} is a {kind}; {joined(list(BY_CLASS))} can be used here.")
     family = BY_CLASS[kind]
     origins = (None, "diffusers", "transformers", family.package)
     foreign = [part for part, origin in index.items() if isinstance(origin, list) and _origin(origin) not in origins]
@@ -57,7 +57,23 @@ def read_index(folder: Path, name: str, sentence: str) -> tuple[Index, PipelineF
     missing = [part for part in family.needed if not _is_there(folder, index, part)]
     if missing:
         raise ValueError(f"{name} has no {joined(missing)}; give the whole folder of a {kind}.")
+    for file in sorted(folder.glob("*/*config.json")):
+        _check_settings(file, name)
     return index, family
+
+
+def _check_settings(file: Path, name: str) -> None:
+    """ValueError where they are no settings: diffusers takes a text in their place for a model at its hub."""
+    try:
+        whole = isinstance(_content(file), dict)
+    except (OSError, ValueError, RecursionError):
+        whole = False
+    if not whole:
+        raise ValueError(f"{name} cannot be used: {file.parent.name}/{file.name} holds no settings; fetch it again.")
+
+
+def _content(file: Path) -> Any:
+    return json.loads(file.read_text("utf-8"))
 
 
 def absent_parts(folder: Path, index: Index, family: PipelineFamily) -> dict[str, None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,15 +20,25 @@ def noise_schedule(scheduler: Any, flow: bool, tokens: int, dtype: torch.dtype) 
 
     Where a diffusion schedule ends in pure noise, its last level is finite. Flow levels are shifted as the scheduler
     shifts them, and where that depends on a picture's size (`use_dynamic_shifting`), for one of `tokens`.
-    Raises ValueError for a scheduler of another kind.
+    Raises ValueError for a scheduler of another kind, or whose settings make no sense.
     """
+    schedule = _all_levels(scheduler, flow, tokens)
+    sigmas = schedule.sigmas
+    if not len(sigmas) or not bool(sigmas.isfinite().all()) or sigmas[0] <= 0 or bool((sigmas.diff() < 0).any()):
+        raise ValueError(
+            "The scheduler's settings give no noise levels that rise from above 0; check its scheduler_config.json."
+        )
+    return replace(schedule, sigmas=sigmas.to(dtype))
+
+
+def _all_levels(scheduler: Any, flow: bool, tokens: int) -> NoiseSchedule:
     config = scheduler.config
     if flow:
         if hasattr(scheduler, "alphas_cumprod") or not hasattr(scheduler, "time_shift"):
             raise ValueError(f"{type(scheduler).__name__} is no scheduler of a flow model; FlowMatchEulerDiscrete is.")
         steps = int(config.num_train_timesteps)
         sigmas = _flow_levels(scheduler, tokens, sigmas=np.linspace(1.0, 1 / steps, steps))
-        return NoiseSchedule(sigmas.flip(0).to(dtype), "flow")
+        return NoiseSchedule(sigmas.flip(0), "flow")
     if not hasattr(scheduler, "alphas_cumprod"):
         raise ValueError(f"{type(scheduler).__name__} has no noise levels by time step, as this family's models need.")
     prediction = config.prediction_type
@@ -36,7 +47,7 @@ def noise_schedule(scheduler: Any, flow: bool, tokens: int, dtype: torch.dtype) 
             f"The scheduler's prediction type {prediction!r} is not known; it must be {', '.join(_PREDICTIONS)}."
         )
     alphas = scheduler.alphas_cumprod.double().clamp(min=2**-24)
-    return NoiseSchedule(((1 - alphas) / alphas).sqrt().to(dtype), prediction)
+    return NoiseSchedule(((1 - alphas) / alphas).sqrt(), prediction)
 
 
 def diffusion_levels(scheduler: Any, sigmas: Tensor, steps: int) -> Tensor:

@@ -6,9 +6,9 @@ import comfy.ops
 import pytest
 import torch
 from in_host import plugin
+from loss_problem import CAPTIONS, Problem, in_float64
 from small_families import SMALL, build
 from small_quantised import FP8, all_parts, build_quantised
-from test_families import CAPTIONS, Problem, in_float64
 
 HALF = {
     "float16": (torch.float16, None),

@@ -17,9 +17,9 @@ import small_families
 import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.sd1_clip import SD1ClipModel
-from in_host import REFERENCE, plugin
+from in_host import REFERENCE, plugin, snapshot
+from loss_problem import Problem
 from safetensors.torch import save_file
-from test_families import Problem, snapshot
 from true_weights import random_weights
 
 import nodes as host_nodes

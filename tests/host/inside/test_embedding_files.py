@@ -137,9 +137,9 @@ def test_one_of_several_words(folder):
     embedding, report = load("both.safetensors", "S*", " <cat> ")
     assert embedding.num_vectors == 1 and embedding.placeholder == "S*"
     assert "both.safetensors (safetensors: " in report and "clip_l: 1 vector of width 768" in report
-    with pytest.raises(ValueError, match=r"holds 2 words: <cat> and <dog>\. Write the one you want into word"):
+    with pytest.raises(ValueError, match=r"holds 2 words: <cat>, <dog>\. Write the one you want into word"):
         load("both.safetensors")
-    with pytest.raises(ValueError, match="holds no word cow; it holds <cat> and <dog>"):
+    with pytest.raises(ValueError, match="holds no word cow; it holds <cat>, <dog>"):
         load("both.safetensors", "", "cow")
 
 

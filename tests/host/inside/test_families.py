@@ -5,24 +5,21 @@ Named instances are in small_families.py; one that the host does not have is ski
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-
 import comfy.sample
 import folder_paths
 import pytest
 import torch
-from in_host import plugin
+from in_host import plugin, snapshot
+from loss_problem import Problem, in_float64
 from proofs import record
 from small_encoders import EMBEDDINGS
 from small_families import SMALL, build
-from test_gradient import Float64
 
 SYNTAX_FAILS = {"Anima", "HunyuanVideo"}  # the host takes the embedding for a number
 # How often the word stands in the caption: with random weights one word among hundreds is hardly listened to, and many
 # together are pushed too far.
 WORDS = {"PixelDiT": 100, "AuraFlow": 100, "Z-Image (pixels)": 1}
 WORDS |= dict.fromkeys(["Ernie Image", "JoyImage", "HunyuanImage 2.1", "Flux.2", "Mage-Flow", "Ovis Image"], 60)
-CAPTIONS = ["a photo of S*", "a photo of the cool S* and S*", "a photo of S*"]
 
 
 @pytest.fixture(params=SMALL)
@@ -42,65 +39,6 @@ def lent(models):
         backend = plugin("nodes.host.backend").HostBackend(*models)
         with backend.lent(3, 64):
             yield backend
-
-
-@contextmanager
-def in_float64(lent, monkeypatch):
-    """Everything in float64, also what a backward computes anew: there no mode from outside is on."""
-    for module in (lent._patcher.model, lent._clip.cond_stage_model):
-        module.double()
-    apply_model = lent._patcher.model.apply_model
-
-    def exact(*args, **kwargs):
-        with Float64():
-            return apply_model(*args, **kwargs)
-
-    monkeypatch.setattr(lent._patcher.model, "apply_model", exact)
-    torch.set_default_dtype(torch.float64)
-    try:
-        with Float64():
-            yield
-    finally:
-        torch.set_default_dtype(torch.float32)
-
-
-class Problem:
-    """The loss of a fixed batch as a function of the vectors of all encoders, end to end in one tensor."""
-
-    def __init__(self, backend, dtype):
-        generator = torch.Generator().manual_seed(2)
-        self.backend, self.dtype = backend, dtype
-        frames, side = [1] if backend._family.film else [], backend._vae.side
-        shape = (3, backend._family.latent_channels + backend.known_channels, *frames, side, side)
-        self.latents, self.noise = torch.randn(2, *shape, generator=generator, dtype=torch.float64).to(dtype)
-        levels = len(backend.schedule.sigmas)
-        self.sigma = backend.schedule.sigmas[[levels // 7, levels // 2, levels * 6 // 7]].to(dtype)
-        self.sizes = {key: info.width for key, info in backend.encoders.items()}
-        scale = torch.cat([torch.full((info.width,), info.rms) for info in backend.encoders.values()])
-        self.start = (torch.randn(len(scale), generator=generator, dtype=torch.float64) * scale).to(dtype)
-
-    def vectors(self, flat):
-        return {k: part[None] for k, part in zip(self.sizes, flat.split(list(self.sizes.values())), strict=True)}
-
-    def loss(self, cond):
-        return plugin("ti_engine.loss").diffusion_loss(self.backend, self.latents, self.noise, self.sigma, cond).sum()
-
-    def at(self, flat):
-        return self.loss(self.backend.encode(CAPTIONS, "S*", self.vectors(flat), differentiable=False).cond)
-
-    def gradient(self):
-        flat = self.start.clone().requires_grad_(True)
-        encoded = self.backend.encode(CAPTIONS, "S*", self.vectors(flat), differentiable=True)
-        self.loss(encoded.cond).backward()
-        encoded.backward()
-        return flat.grad
-
-    def difference(self, direction):
-        """The loss's slope along `direction` [n], of length 1, by central differences."""
-        step = 1e-5 * float(self.start.norm())
-        with torch.no_grad():
-            above, below = (self.at(self.start + s * step * direction) for s in (1, -1))
-        return float((above - below) / (2 * step))
 
 
 def test_gradient_against_central_differences_and_in_the_precision_of_a_run(family, lent, monkeypatch):
@@ -171,15 +109,6 @@ def use_as_the_host_does(models):
             models.model, torch.ones_like(latent), 1, 1.0, "euler", "normal", cond, cond, latent, disable_pbar=True,
             seed=1,
         )  # fmt: skip
-
-
-def snapshot(models):
-    """Every parameter and buffer of the model and its encoders: the object and its bits."""
-    return {
-        (number, name): (tensor, tensor.detach().clone())
-        for number, root in enumerate((models.model.model, models.clip.cond_stage_model))
-        for name, tensor in [*root.named_parameters(), *root.named_buffers()]
-    }
 
 
 def test_a_saved_word_is_the_same_in_the_hosts_own_syntax(family, models):

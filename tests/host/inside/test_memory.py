@@ -9,10 +9,9 @@ import comfy.model_management
 import pytest
 import small_encoders
 import torch
-from in_host import plugin
+from in_host import plugin, snapshot
+from loss_problem import Float64, Problem, in_float64
 from small_families import SMALL, build
-from test_families import Problem, in_float64, snapshot
-from test_gradient import Float64
 
 # One of each kind of network; the others take minutes, and are tried with TI_ALL_FAMILIES=1.
 KINDS = {

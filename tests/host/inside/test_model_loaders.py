@@ -13,8 +13,8 @@ import small_transformers
 import torch
 from comfy import model_detection, supported_models
 from in_host import plugin
+from loss_problem import Problem
 from safetensors.torch import save_file
-from test_families import Problem
 
 import nodes as host_nodes
 

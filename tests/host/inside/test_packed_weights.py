@@ -11,7 +11,7 @@ import pytest
 import small_families
 import torch
 from in_host import plugin
-from test_families import Problem
+from loss_problem import Problem
 
 
 class Packed(torch.Tensor):

@@ -12,9 +12,9 @@ import comfy.ops
 import comfy.sd
 import pytest
 import torch
-from in_host import plugin
+from in_host import plugin, snapshot
+from loss_problem import Problem, in_float64
 from small_families import build
-from test_families import Problem, in_float64, snapshot
 from test_memory import backend_of, blocks_of, exactly
 from test_patched_models import lora
 

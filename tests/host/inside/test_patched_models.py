@@ -10,9 +10,9 @@ from comfy.hooks import HookGroup
 from comfy.patcher_extension import WrappersMP
 from comfy_extras.nodes_model_advanced import ModelSamplingDiscrete, ModelSamplingSD3
 from comfy_extras.nodes_model_merging import ModelMergeSimple
-from in_host import plugin
+from in_host import plugin, snapshot
+from loss_problem import Problem, in_float64
 from small_families import build
-from test_families import Problem, in_float64, snapshot
 
 import nodes as host_nodes
 

@@ -300,6 +300,24 @@ def test_memory_that_runs_out_in_the_model_ends_no_run(models, train, monkeypatc
     assert "checkpointing off" in whole[3] and "GB of cpu memory" in whole[3]
 
 
+def test_the_cost_is_that_of_the_way_a_run_ended_in(models, monkeypatch):
+    monkeypatch.setattr(plugin("nodes.host.backend"), "has_ample_room", lambda *_: False)
+
+    def planned(samples, checkpointing):
+        backend = plugin("nodes.host.backend").HostBackend(*models)
+        with backend.lent(samples, 128, checkpointing):
+            assert backend.cost(samples).endswith(" GB of cpu memory")
+        return backend
+
+    with torch.inference_mode(False):
+        ended, small = planned(8, "off"), planned(1, "on")
+        whole = ended.cost(8)
+        with ended.lent(8, 128, "off"):
+            ended.save_memory()
+        assert ended.cost(1) == small.cost(1) != whole
+        assert ended.cost(8) != ended.cost(1)
+
+
 def test_nothing_is_counted_where_memory_is_plenty(backend, monkeypatch):
     counted = []
     monkeypatch.setattr(plugin("nodes.host.step_count"), "counted_parts", lambda *_, **__: counted.append(1))

@@ -1,0 +1,92 @@
+"""The loss of training as a function of the vectors: its gradient, and what finite differences say of it."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+
+import torch
+from in_host import plugin
+from torch.overrides import TorchFunctionMode
+
+CAPTIONS = ["a photo of S*", "a photo of the cool S* and S*", "a photo of S*"]
+
+
+class Float64(TorchFunctionMode):
+    """Computes in float64 where the host asks for float32, so that finite differences have digits to spare."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        def swap(x):
+            return torch.float64 if x is torch.float32 else x
+
+        if func is torch.Tensor.float:
+            func = torch.Tensor.double
+        return func(*map(swap, args), **{k: swap(v) for k, v in (kwargs or {}).items()})
+
+
+@contextmanager
+def in_float64(lent, monkeypatch):
+    """Everything in float64, also what a backward computes anew: there no mode from outside is on."""
+    for module in (lent._patcher.model, lent._clip.cond_stage_model):
+        module.double()
+    apply_model = lent._patcher.model.apply_model
+
+    def exact(*args, **kwargs):
+        with Float64():
+            return apply_model(*args, **kwargs)
+
+    monkeypatch.setattr(lent._patcher.model, "apply_model", exact)
+    torch.set_default_dtype(torch.float64)
+    try:
+        with Float64():
+            yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+class Problem:
+    """The loss of a fixed batch as a function of the vectors of all encoders, end to end in one tensor."""
+
+    def __init__(self, backend, dtype, num_vectors=1):
+        generator = torch.Generator().manual_seed(2)
+        self.backend, self.dtype = backend, dtype
+        frames, side = [1] if backend._family.film else [], getattr(backend._vae, "side", 8)
+        shape = (3, backend._family.latent_channels + backend.known_channels, *frames, side, side)
+        self.latents, self.noise = torch.randn(2, *shape, generator=generator, dtype=torch.float64).to(dtype)
+        levels = len(backend.schedule.sigmas)
+        self.sigma = backend.schedule.sigmas[[levels // 7, levels // 2, levels * 6 // 7]].to(dtype)
+        self.sizes = {key: num_vectors * info.width for key, info in backend.encoders.items()}
+        self.num_vectors = num_vectors
+        scale = torch.cat([torch.full((num_vectors * i.width,), i.rms) for i in backend.encoders.values()])
+        self.start = (torch.randn(len(scale), generator=generator, dtype=torch.float64) * scale).to(dtype)
+
+    def vectors(self, flat):
+        parts = zip(self.sizes, flat.split(list(self.sizes.values())), strict=True)
+        return {key: part.view(self.num_vectors, -1) for key, part in parts}
+
+    def loss(self, cond):
+        return plugin("ti_engine.loss").diffusion_loss(self.backend, self.latents, self.noise, self.sigma, cond).sum()
+
+    def at(self, flat):
+        return self.loss(self.backend.encode(CAPTIONS, "S*", self.vectors(flat), differentiable=False).cond)
+
+    def gradient(self):
+        flat = self.start.clone().requires_grad_(True)
+        encoded = self.backend.encode(CAPTIONS, "S*", self.vectors(flat), differentiable=True)
+        self.loss(encoded.cond).backward()
+        encoded.backward()
+        return flat.grad
+
+    def one_graph_gradient(self):
+        """As the formula says it, without cutting the graph in two."""
+        flat = self.start.clone().requires_grad_(True)
+        encoded = self.backend.encode(CAPTIONS, "S*", self.vectors(flat), differentiable=True)
+        whole = plugin("nodes.host.caption_encoding").Conditioning(encoded.encoded, encoded.cond.index)
+        self.loss(whole).backward()
+        return flat.grad
+
+    def difference(self, direction):
+        """The loss's slope along `direction` [n], of length 1, by central differences."""
+        step = 1e-5 * float(self.start.norm())
+        with torch.no_grad():
+            above, below = (self.at(self.start + s * step * direction) for s in (1, -1))
+        return float((above - below) / (2 * step))
