@@ -1,6 +1,6 @@
 """What a step of training takes against the bare model, in the host's own classes with a model's true proportions.
 
-    python benchmarks/ratio.py --host ~/ComfyUI                     all models and precisions, half an hour on one core
+    python benchmarks/ratio.py --host ~/ComfyUI                     all models, ten minutes on one core of its own
     python benchmarks/ratio.py --host ~/ComfyUI --only Flux --dtype bfloat16
 
 Needs a folder with the host's `comfy` package and what that imports, and no GPU. The models are smaller than published
@@ -33,7 +33,7 @@ from shapes import PUBLISHED
 from small_size import TRUE, Size
 from torch import Tensor
 
-PRECISIONS = ("float32", "bfloat16", "float16")
+PRECISIONS = ("float32", "bfloat16", "float16")  # the last on CPUs that have it; others take a hundred times as long
 
 
 class Figures(NamedTuple):
@@ -49,7 +49,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--host", type=Path, default=Path.home() / "ComfyUI")
     parser.add_argument("--only", help="a part of the names of models")
-    parser.add_argument("--dtype", choices=PRECISIONS, nargs="*", default=PRECISIONS, help="of the denoiser")
+    parser.add_argument("--dtype", choices=PRECISIONS, nargs="*", default=PRECISIONS[:2], help="of the denoiser")
     parser.add_argument("--batch-size", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--checkpointing", choices=("off", "on"), default="off")

@@ -41,3 +41,12 @@ def test_nothing_is_kept_of_parts_that_no_gradient_goes_through():
         used.sum().backward()
         del used, unused
     assert counted.now["cpu"] == given.nbytes  # its gradient
+
+
+def test_weights_that_are_told_are_not_copied():
+    given, weight = torch.ones(1, 64, requires_grad=True), torch.rand(64, 64)
+    with overwriting_allowed(lambda tensor: tensor is weight), CountedMemory([given, weight]) as counted:
+        out = torch.nn.functional.linear(given, weight)
+        assert counted.now["cpu"] == out.nbytes
+        out.sum().backward()
+    assert given.grad is not None and torch.allclose(given.grad, weight.sum(0, keepdim=True))
