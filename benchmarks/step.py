@@ -10,8 +10,8 @@ machines, seconds do not.
 - table: every picture through the autoencoder in every step, AdamW with weight decay over the whole token table, and
   the table restored after every update.
 
-Nothing can be faster than bare, so table / bare is the most that table / ours can be. Other families, on a GPU and
-inside of the host: gpu.py.
+Nothing can be faster than bare, so table / bare is the most that table / ours can be. The host's families: ratio.py on
+a CPU, gpu.py on a GPU.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -11,8 +12,10 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.weak import WeakTensorKeyDictionary
 
 
-def overwriting_allowed() -> AbstractContextManager[Any]:
+def overwriting_allowed(is_weight: Callable[[Tensor], bool] = lambda _: False) -> AbstractContextManager[Any]:
     """While this lasts autograd keeps copies, but of weights, so that a network may overwrite what it has kept.
+
+    is_weight: tells those that are no parameters, such as weights in another precision than the layer holds.
 
     Forward has to happen inside. The originals are free as soon as the network lets go of them, so this costs time to
     copy and hardly any memory. torch's own guard for it, which copies only what is overwritten, is a dispatch mode, in
@@ -24,7 +27,7 @@ def overwriting_allowed() -> AbstractContextManager[Any]:
         # A layer may keep a view of its weight. One that is made of others is a quantised weight, perhaps fetched for
         # this call, of which a copy would be as large as if it were not.
         owner = tensor if tensor._base is None else tensor._base
-        if isinstance(owner, nn.Parameter) or hasattr(tensor, "__tensor_flatten__"):
+        if isinstance(owner, nn.Parameter) or is_weight(owner) or hasattr(tensor, "__tensor_flatten__"):
             return tensor
         version, copy = made.get(tensor, (None, lambda: None))
         known = copy() if version == tensor._version else None

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import linear
 from torch.overrides import TorchFunctionMode
 
 from ...ti_engine.overwriting import overwriting_allowed
@@ -53,20 +54,36 @@ class EncodedBatch:
 @contextmanager
 def encoder_guard() -> Iterator[None]:
     """What the encoders need around a forward with gradients."""
-    # Their layers add in place, which autograd refuses without the first; newer hosts write into `out=` arguments,
-    # which the second one drops.
-    with overwriting_allowed(), _WithoutOut():
+    # Their layers add in place, which autograd refuses without the first.
+    calls = _Calls()
+    with overwriting_allowed(calls.is_weight), calls:
         yield
 
 
-class _WithoutOut(TorchFunctionMode):
-    """`torch.add(a, b, out=c)` without its out: the result is returned and used, so this is exact."""
+class _Calls(TorchFunctionMode):
+    """Newer hosts call `torch.add(a, b, out=c)`; without its out the result is returned and used, so this is exact.
+
+    Weights that the host has cast for a layer are known from the call of that layer, so that they are not copied again.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._weight: Tensor | None = None
+
+    def is_weight(self, tensor: Tensor) -> bool:
+        return tensor is self._weight
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
         if func in (torch.add, torch.mul):
             kwargs.pop("out", None)
-        return func(*args, **kwargs)
+        if func is not linear or len(args) < 2 or args[1].requires_grad:
+            return func(*args, **kwargs)
+        self._weight = args[1]
+        try:
+            return func(*args, **kwargs)
+        finally:
+            self._weight = None
 
 
 def encode_captions(

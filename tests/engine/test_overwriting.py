@@ -110,3 +110,12 @@ def test_weights_made_of_other_tensors_are_kept_as_they_are():
         assert counted.now["cpu"] < 10 * given.nbytes < weight.a.nbytes
     out.sum().backward()
     assert type(given.grad) is TwoTensor and torch.equal(given.grad.a, torch.full((1, 100), 100.0))
+
+
+def test_weights_that_are_told_are_not_copied():
+    given, weight = torch.ones(1, 64, requires_grad=True), torch.rand(64, 64)
+    with overwriting_allowed(lambda tensor: tensor is weight), CountedMemory([given, weight]) as counted:
+        out = torch.nn.functional.linear(given, weight)
+        assert counted.now["cpu"] == out.nbytes
+        out.sum().backward()
+    assert given.grad is not None and torch.allclose(given.grad, weight.sum(0, keepdim=True))

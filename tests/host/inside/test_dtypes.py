@@ -9,6 +9,7 @@ from in_host import plugin
 from loss_problem import CAPTIONS, Problem, in_float64
 from small_families import SMALL, build
 from small_quantised import FP8, all_parts, build_quantised
+from torch.utils._python_dispatch import TorchDispatchMode
 
 HALF = {
     "float16": (torch.float16, None),
@@ -100,3 +101,28 @@ def dequantised(layer, key):
     if plugin("nodes.host.quantised").is_quantised(parameter):
         return parameter.dequantize()
     return parameter.float() * getattr(layer, "scale_weight", 1) if key == "weight" else parameter
+
+
+class _Copies(TorchDispatchMode):
+    """The shapes of what is cloned."""
+
+    def __init__(self):
+        super().__init__()
+        self.shapes = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func is torch.ops.aten.clone.default:
+            self.shapes |= {tuple(args[0].shape), tuple(args[0].shape[::-1])}
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("family", ["SD1", "SD3.5 with T5", "Qwen-Image"])
+def test_weights_that_the_host_casts_are_not_copied_again(family):
+    models = build(family)
+    encoders = models.clip.cond_stage_model.to(torch.float16)
+    backend = backend_of(models)
+    weights = {tuple(m.weight.shape) for m in encoders.modules() if isinstance(m, torch.nn.Linear)}
+    with torch.inference_mode(False), backend.lent(1, 64, "off"), _Copies() as copies:
+        vectors = {key: torch.ones(1, info.width, requires_grad=True) for key, info in backend.encoders.items()}
+        backend.encode(["a photo of S*"], "S*", vectors, differentiable=True)
+    assert copies.shapes and not weights & copies.shapes

@@ -8,10 +8,10 @@ import comfy.model_management
 import pytest
 import torch
 from comfy.text_encoders import llama
-from in_host import plugin
+from in_host import plugin, snapshot
+from loss_problem import in_float64
 from small_encoders import WIDTH_LLM
 from small_families import SMALL, Models, build
-from test_families import in_float64, snapshot
 from test_memory import exactly
 from torch.utils.flop_counter import FlopCounterMode
 

@@ -7,8 +7,8 @@ import pytest
 import test_partial_load as partial
 import torch
 from in_host import plugin
+from loss_problem import Problem
 from small_quantised import KINDS, WIDE, all_parts, build_quantised, raw
-from test_families import Problem
 from test_memory import backend_of, real_step
 from test_packed_weights import Packed
 
