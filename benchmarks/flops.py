@@ -16,11 +16,11 @@ import argparse
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
-from gpu import Models, plugin, start_host
+from family_steps import latent_shape
+from host import Models, backend_of, plugin, start_host
 from shapes import PUBLISHED
 from small_size import TRUE
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
@@ -80,8 +80,7 @@ def counted(models: Models, resolution: int, samples: int, twice: bool, whole: b
     what stands in front of the captions."""
     plan, count = plugin("ti_engine.memory_plan"), plugin("nodes.host.memory_count")
     way = plan.Recompute.EVERYTHING if twice else plan.Recompute.NOTHING
-    channels = models.model.model.latent_format.latent_channels
-    backend = plugin("nodes.host.backend").HostBackend(*models, SimpleNamespace(latent_channels=channels))
+    backend = backend_of(models)
     blocks = replace(backend._blocks, prefixes={}) if whole else backend._blocks
     shape = latent_shape(models, samples, resolution)
     work = Work()
@@ -104,13 +103,6 @@ def counted(models: Models, resolution: int, samples: int, twice: bool, whole: b
     if count.counted_parts([models.model, models.clip.patcher], [step], blocks.recomputed(way)) is None:
         raise RuntimeError("This step cannot be counted; the host's log says why.")
     return work
-
-
-def latent_shape(models: Models, samples: int, resolution: int) -> list[int]:
-    latent = models.model.model.latent_format
-    side = resolution // getattr(latent, "spacial_downscale_ratio", 8)
-    frames = [1] if getattr(latent, "latent_dimensions", 2) == 3 else []
-    return [samples, latent.latent_channels, *frames, side, side]
 
 
 def cpu_attention() -> dict[Any, Callable[..., int]]:

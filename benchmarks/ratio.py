@@ -5,11 +5,7 @@
 
 Needs a folder with the host's `comfy` package and what that imports, and no GPU. The models are smaller than published
 (shapes.py) so that a step takes seconds, with the text encoders' share of the work as it is: both are counted and told.
-
-- ours: one update of the engine, without looks at the evaluation set.
-- bare: forward and backward of the denoiser alone, called as that update called it, from the same inputs to the
-  conditioning, with the same attention and its blocks run as often.
-- encoders: what an update does with the text encoders.
+What is compared, and how: family_steps.py.
 
 One thread, so that milliseconds are the process's own and other programs disturb little; all three in turns. The ratio
 is the median of the rounds' ratios, and its spread their middle half.
@@ -20,18 +16,15 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
-from flops import counted, latent_shape
-from gpu import Models, plugin, start_host
+from family_steps import latent_shape, steps_of
+from flops import counted
+from host import Models, backend_of, start_host
 from shapes import PUBLISHED
 from small_size import TRUE, Size
-from torch import Tensor
 
 PRECISIONS = ("float32", "bfloat16", "float16")  # the last on CPUs that have it; others take a hundred times as long
 
@@ -85,13 +78,9 @@ def main() -> None:
 
 
 def measured(models: Models, resolution: int, samples: int, checkpointing: str, rounds: int) -> Figures:
-    channels = models.model.model.latent_format.latent_channels
-    backend = plugin("nodes.host.backend").HostBackend(*models, SimpleNamespace(latent_channels=channels))
+    backend = backend_of(models)
     with backend.lent(samples, resolution, checkpointing):
-        update = our_step(backend, latent_shape(models, 4, resolution), samples, checkpointing)
-        for _ in range(3):  # until the loss scale has settled
-            update()
-        steps = {"ours": update, "bare": bare_step(backend, update), "encoders": encoding_step(backend, samples)}
+        steps = steps_of(backend, latent_shape(models, 1, resolution), samples, checkpointing)
         seconds: dict[str, list[float]] = {name: [] for name in steps}
         for number in range(rounds + 1):
             for name, step in steps.items():
@@ -101,64 +90,6 @@ def measured(models: Models, resolution: int, samples: int, checkpointing: str, 
                     seconds[name].append(time.process_time() - start)
     ratios = sorted(ours / bare for ours, bare in zip(seconds["ours"], seconds["bare"], strict=True))
     return Figures(*(statistics.median(values) for values in seconds.values()), ratios)
-
-
-def our_step(backend: Any, latents: list[int], samples: int, checkpointing: str) -> Callable[[], object]:
-    engine = plugin("ti_engine")
-    mean = torch.randn(latents, generator=torch.Generator().manual_seed(0))
-    dataset = engine.TrainingSet(mean, torch.zeros_like(mean), engine.CaptionSource("S*", ["a photo of {}"]), len(mean))
-    config = engine.TrainConfig(
-        steps=100_000, batch_size=samples, gradient_checkpointing=checkpointing, evaluate_every=0, early_stop=False
-    )
-    loop = engine.train(backend, dataset, config)
-    next(loop)
-
-    def step() -> None:
-        if next(loop).record.stopped:
-            raise RuntimeError("The run has ended; the weights do not suit this model.")
-
-    return step
-
-
-def bare_step(backend: Any, update: Callable[[], object]) -> Callable[[], object]:
-    """The denoiser as one update calls it, from copies of what it was given."""
-    network = backend._patcher.model.diffusion_model
-    calls: list[tuple[Any, Any]] = []
-    handle = network.register_forward_pre_hook(lambda _, args, kwargs: calls.append((args, kwargs)), with_kwargs=True)
-    update()
-    handle.remove()
-    ((args, kwargs),) = calls
-    args, kwargs = [_leaf(value) for value in args], {name: _leaf(value) for name, value in kwargs.items()}
-    guard = plugin("ti_engine.overwriting").overwriting_allowed if backend._family.adds_in_place else nullcontext
-
-    def step() -> None:
-        for value in [*args, *kwargs.values()]:
-            if isinstance(value, Tensor):
-                value.grad = None
-        with guard():
-            answer = network(*args, **kwargs)
-        answer.float().square().mean().backward()
-
-    return step
-
-
-def _leaf(value: Any) -> Any:
-    return value.detach().clone().requires_grad_(value.requires_grad) if isinstance(value, Tensor) else value
-
-
-def encoding_step(backend: Any, samples: int) -> Callable[[], object]:
-    """To the conditioning, and from its gradient to the vectors."""
-    vectors = {key: torch.zeros(1, info.width, requires_grad=True) for key, info in backend.encoders.items()}
-
-    def step() -> None:
-        encoded = backend.encode(["a photo of S*"] * samples, "S*", vectors, differentiable=True)
-        for entry in encoded.cond.distinct:
-            for tensor in entry.values():
-                if isinstance(tensor, Tensor) and tensor.requires_grad:
-                    tensor.grad = torch.ones_like(tensor)
-        encoded.backward()
-
-    return step
 
 
 if __name__ == "__main__":

@@ -9,8 +9,8 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-from gpu import Models, fill
-from small_size import HEAD, Size, encoders_of
+from host import Models, fill
+from small_size import FP8, HEAD, Size, encoders_of
 
 CPU, META = torch.device("cpu"), torch.device("meta")
 
@@ -28,24 +28,22 @@ def model(
     size: Size, family: str, module: str, tokenizer: str, encoder: Callable[[Any], Any], /, **settings: Any
 ) -> Models:
     """A model of the host's class `family`, and a CLIP of what `module` has."""
-    families = importlib.import_module("comfy.supported_models")
+    families, memory = (importlib.import_module(f"comfy.{name}") for name in ("supported_models", "model_management"))
     config = getattr(families, family)(settings)
-    config.set_inference_dtype(size.dtype, None)
-    base = config.get_model({}, "", device=CPU if size.filled else META).eval()
-    base.device = CPU
-    patcher = importlib.import_module("comfy.model_patcher").ModelPatcher(base, load_device=CPU, offload_device=CPU)
+    config.set_inference_dtype(size.dtype, torch.bfloat16 if size.dtype is FP8 else None)
+    base = config.get_model({}, "", device=size.device if size.filled else META).eval()
+    base.device = size.device
+    offload = memory.unet_offload_device() if size.device.type == "cuda" else CPU
+    patcher = importlib.import_module("comfy.model_patcher").ModelPatcher(base, size.device, offload)
     encoders = importlib.import_module(module)
     target = importlib.import_module("comfy.supported_models_base").ClipTarget
-    options: dict[str, Any] = {"initial_device": CPU} | ({} if size.filled else {"dtype": size.dtype})
+    options: dict[str, Any] = {"initial_device": size.device} | ({} if size.filled else {"dtype": size.dtype})
     with encoders_of(size):
         parts = target(getattr(encoders, tokenizer), encoder(encoders))
         clip = importlib.import_module("comfy.sd").CLIP(parts, model_options=options)
     if size.filled:
         for network in (base.diffusion_model, clip.cond_stage_model):
             fill(network)
-            for table in network.buffers():  # some of which the host makes without values
-                if table.is_floating_point():
-                    table.normal_(std=0.05)
     return Models(patcher, clip)
 
 
@@ -83,7 +81,7 @@ def sd35(depth: int, size: Size) -> Models:
     embedder = {"target": "torch.nn.Linear", "params": {"in_features": 4096, "out_features": 64 * depth}}
     return model(
         size, "SD3", "comfy.text_encoders.sd3_clip", "SD3Tokenizer",
-        lambda te: te.sd3_clip(clip_l=True, clip_g=True, t5=True),
+        lambda te: te.sd3_clip(clip_l=True, clip_g=True, t5=True, dtype_t5=size.t5_dtype),
         in_channels=16, patch_size=2, out_channels=16, depth=depth, input_size=None,
         adm_in_channels=size.wide(768, HEAD) + size.wide(1280, HEAD), num_patches=36864, pos_embed_max_size=192,
         pos_embed_scaling_factor=None, context_embedder_config=embedder, qk_norm="rms", x_block_self_attn_layers=[],
@@ -96,7 +94,7 @@ def flux(size: Size) -> Models:
     newer: dict[str, Any] = {"txt_ids_dims": []} if "txt_ids_dims" in known else {}
     width = size.wide(3072, 128)
     return model(
-        size, "Flux", "comfy.text_encoders.flux", "FluxTokenizer", lambda te: te.flux_clip(),
+        size, "Flux", "comfy.text_encoders.flux", "FluxTokenizer", lambda te: te.flux_clip(dtype_t5=size.t5_dtype),
         image_model="flux", in_channels=16, out_channels=16, vec_in_dim=size.wide(768, HEAD),
         context_in_dim=size.wide(4096, HEAD), hidden_size=width, mlp_ratio=4.0, num_heads=width // 128,
         depth=size.deep(19), depth_single_blocks=size.deep(38), axes_dim=[16, 56, 56], theta=10000, patch_size=2,

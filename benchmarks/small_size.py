@@ -20,23 +20,30 @@ import torch
 from torch import nn
 
 HEAD = 64  # width of a head in CLIP and T5
+FP8 = torch.float8_e4m3fn
 
 
 @dataclasses.dataclass(frozen=True)
 class Size:
-    """width, depth: what those of the true model are divided by. dtype: of the denoiser. filled: with random weights,
-    the encoders in the precision that the host chooses; else without, to be counted.
+    """width, depth: what those of the true model are divided by. dtype: of the denoiser. filled: with random weights on
+    `device`, the encoders in the precision that the host chooses; else without, to be counted.
     """
 
     width: float = 1
     depth: float = 1
     dtype: torch.dtype = torch.bfloat16
     filled: bool = False
+    device: torch.device = torch.device("cpu")  # noqa: RUF009 - a value
     t5_width: bool = True  # else T5 keeps it, and is narrower inside
 
     def wide(self, full: float, unit: int = 1) -> int:
         """The nearest multiple of `unit`."""
         return max(1, round(full / self.width / unit)) * unit
+
+    @property
+    def t5_dtype(self) -> torch.dtype | None:
+        """As small as the denoiser's, where that is fp8; None for what the host chooses."""
+        return FP8 if self.dtype is FP8 else None
 
     def deep(self, full: int, text: bool = False) -> int:
         return max(1, round(full / self.depth / (self.width if text else 1)))
