@@ -49,10 +49,11 @@ def _twin(tensor: Tensor) -> Tensor:
     """A copy, its rows as far apart where they are padded: attention on a GPU pads a mask's rows to multiples of 8, and
     its backward refuses others.
     """
-    *others, columns = tensor.shape
+    *others, columns = tensor.shape or [0]
     # From one row to the next, in whatever dimension there is more than one.
-    apart = next((stride for stride, size in zip(tensor.stride()[-2::-1], others[::-1], strict=True) if size > 1), 0)
-    if tensor.stride()[-1:] != (1,) or not 0 < apart - columns < _LONGEST_PADDING:
+    strides = tensor.stride()[-2::-1]
+    apart = next((stride for stride, size in zip(strides, reversed(others), strict=True) if size > 1), 0)
+    if not 0 < apart - columns < _LONGEST_PADDING or tensor.stride(-1) != 1:
         return tensor.clone()
     return tensor.new_empty(*others, apart)[..., :columns].copy_(tensor)
 

@@ -81,6 +81,13 @@ def test_a_part_of_wide_rows_is_kept_alone():
     assert counted.now["cpu"] == 2 * squares.nbytes  # what is kept for its gradient, and itself
 
 
+def test_single_numbers_are_kept_too():
+    given = torch.tensor(3.0, requires_grad=True)
+    with overwriting_allowed():
+        (given * 2).square().backward()
+    assert float(given.grad) == 24  # pyright: ignore
+
+
 def test_what_many_keep_is_copied_once():
     given, mask = torch.ones(8, requires_grad=True), torch.ones(1000)
     with overwriting_allowed(), CountedMemory([given, mask]) as counted:
