@@ -174,28 +174,28 @@ def _learn(
             progress.phase(f"no memory for a preview at step {step}; training goes on")
 
     progress.phase("loading the models")
-    with backend.lent(config.batch_size, config.resolution, config.gradient_checkpointing):
-        try:
+    try:
+        with backend.lent(config.batch_size, config.resolution, config.gradient_checkpointing):
             for step in train(backend, dataset, config):
                 record = step.record
                 progress.step(step)
                 if config.preview_every and step.index % config.preview_every == 0 and step.index not in samples:
                     preview(step.index)
-        except Exception as error:
-            if record.losses or not is_out_of_memory(error):
-                raise
-            raise ValueError(
-                f"The memory of {backend.device} does not hold a step of training. Lower batch_size or resolution, or "
-                "close what else uses the device."
-            ) from error
-        fingerprint = backend.fingerprint()
-        if record.best_step not in samples:
-            try:
-                preview(record.best_step)
-            except (RuntimeError, ValueError) as error:  # not the host's interruption, which is neither
-                # The word is complete: what cannot be drawn must not take it away.
-                _log.warning("There is no picture of the learned word: %s", error, exc_info=True)
-        progress.finish(record)
+            fingerprint = backend.fingerprint()
+            if record.best_step not in samples:
+                try:
+                    preview(record.best_step)
+                except (RuntimeError, ValueError) as error:  # not the host's interruption, which is neither
+                    # The word is complete: what cannot be drawn must not take it away.
+                    _log.warning("There is no picture of the learned word: %s", error, exc_info=True)
+            progress.finish(record)
+    except Exception as error:
+        if record.losses or not is_out_of_memory(error):
+            raise
+        raise ValueError(
+            f"The memory of {backend.device} does not hold a step of training. Lower batch_size or resolution, or "
+            "close what else uses the device."
+        ) from error
     if not samples:
         samples[0] = torch.zeros(3, config.resolution, config.resolution)
     return record, torch.stack([samples[step] for step in sorted(samples)]).movedim(1, -1), fingerprint

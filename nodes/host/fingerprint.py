@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .quantised import is_quantised, parts_of
+
 _NUMBERS = 256  # of each tensor, evenly spaced: enough to tell two trainings apart, at no cost for any size
 
 
@@ -16,8 +18,8 @@ def weights_fingerprint(patchers: Iterable[Any]) -> str:
     """SHA-256 in hex over the name, shape, dtype and some numbers of every parameter, and over its patches.
 
     The host knows no file of a MODEL, and hashing all weights of a large one takes a minute. The same whether the host
-    has worked the patches into the weights, or applies them whenever a layer runs; of quantised tensors only name,
-    shape and dtype count.
+    has worked the patches into the weights, or applies them whenever a layer runs; of other packs' own kinds of tensors
+    (GGUF) only name, shape and dtype count.
     """
     digest = hashlib.sha256()
     for patcher in patchers:
@@ -30,6 +32,8 @@ def weights_fingerprint(patchers: Iterable[Any]) -> str:
 
 
 def _sample(tensor: Tensor) -> bytes:
+    if is_quantised(tensor):
+        return b"".join(_sample(part) for part in parts_of(tensor))
     if type(tensor.data) is not Tensor:
         return b""
     flat = tensor.detach().reshape(-1)

@@ -13,9 +13,18 @@ def is_quantised(tensor: Tensor) -> bool:
     return hasattr(tensor, "_qdata")
 
 
+def parts_of(quantised: Any) -> list[Tensor]:
+    """The tensors that a weight is made of, its numbers first."""
+    return [quantised._qdata, *_scales(quantised).values()]
+
+
 def with_parts(quantised: Any, changed: Callable[[Tensor], Tensor]) -> Any:
     """A weight like `quantised` that is made of `changed` of each of its tensors."""
-    told = quantised._params
-    scales = {field.name: getattr(told, field.name) for field in dataclasses.fields(told)}
-    scales = {name: changed(value) for name, value in scales.items() if isinstance(value, Tensor)}
-    return type(quantised)(changed(quantised._qdata), quantised._layout_cls, dataclasses.replace(told, **scales))
+    scales = {name: changed(value) for name, value in _scales(quantised).items()}
+    told = dataclasses.replace(quantised._params, **scales)
+    return type(quantised)(changed(quantised._qdata), quantised._layout_cls, told)
+
+
+def _scales(quantised: Any) -> dict[str, Tensor]:
+    told = {field.name: getattr(quantised._params, field.name) for field in dataclasses.fields(quantised._params)}
+    return {name: value for name, value in told.items() if isinstance(value, Tensor)}

@@ -82,11 +82,8 @@ def _scaled(weights: dict[str, Tensor], chosen: Callable[[str], bool]) -> dict[s
 
 def parts(tensor: Tensor) -> list[Tensor]:
     """The plain tensors that a weight is made of."""
-    quantised, found = plugin("nodes.host.quantised"), []
-    if not quantised.is_quantised(tensor):
-        return [tensor]
-    quantised.with_parts(tensor, lambda part: found.append(part) or part)
-    return found
+    quantised = plugin("nodes.host.quantised")
+    return quantised.parts_of(tensor) if quantised.is_quantised(tensor) else [tensor]
 
 
 def all_parts(module: nn.Module) -> list[Tensor]:

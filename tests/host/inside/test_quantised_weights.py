@@ -9,6 +9,7 @@ import torch
 from in_host import plugin
 from loss_problem import Problem
 from small_quantised import KINDS, WIDE, all_parts, build_quantised, raw
+from small_quantised import parts as parts_of
 from test_memory import backend_of, real_step
 from test_packed_weights import Packed
 
@@ -135,3 +136,16 @@ def counted(models, fetched, way=None):
         step = count.bytes(1, everything() if way is None else way, fetched)
     (denoiser,) = count._denoiser.values()
     return denoiser, step
+
+
+@pytest.mark.parametrize("kind", MEASURED)
+def test_the_fingerprint_tells_one_number_from_another(kind, monkeypatch):
+    with torch.inference_mode():
+        models = build_quantised("Flux dev", kind, monkeypatch)
+        weight = models.model.model.diffusion_model.get_parameter("single_blocks.0.linear1.weight")
+    fingerprint = plugin("nodes.host.fingerprint").weights_fingerprint
+    before = fingerprint([models.model])
+    assert fingerprint([models.model]) == before
+    with torch.inference_mode():
+        parts_of(weight)[0].view(torch.uint8)[0, 0] ^= 1
+    assert fingerprint([models.model]) != before

@@ -212,6 +212,18 @@ def test_a_full_memory_keeps_what_was_learned(models, train, monkeypatch, at):
     assert torch.equal(ksampler(models), picture)
 
 
+def test_models_that_do_not_fit_while_they_are_loaded(train, monkeypatch):
+    def full(*_, **__):
+        raise comfy.model_management.OOM_EXCEPTION("out of memory, on purpose")
+
+    monkeypatch.setattr(plugin("nodes.host.borrow").memory, "load_models_gpu", full)
+    monkeypatch.setattr(plugin("nodes.host.backend").HostBackend, "encode_pictures", lambda _, pictures: (
+        torch.zeros(len(pictures), 4, 8, 8), torch.zeros(len(pictures), 4, 8, 8)
+    ))  # fmt: skip
+    with pytest.raises(ValueError, match=r"memory of cpu does not hold a step.*Lower batch_size"):
+        train()
+
+
 def test_a_preview_without_memory_does_not_end_the_run(models, train, monkeypatch):
     ksampler(models)
     before = snapshot(models)
