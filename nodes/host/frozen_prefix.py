@@ -94,7 +94,8 @@ class _Prefix:
                 masked = options | {"attention_mask": attention_mask[..., first, first], "past_key_value": []}
                 with torch.no_grad():
                     states, (key, value, _) = forward(x[:, first], freqs_cis=_rows(freqs_cis, first), **masked)
-                kept.extend((states, key, value))
+                # As weights, of which no gradient needs copies.
+                kept.extend(nn.Parameter(tensor, requires_grad=False) for tensor in (states, key, value))
             states, key, value = kept
             masked = options | {"attention_mask": attention_mask[..., rest, :]}
             masked["past_key_value"] = (key, value, self.count)
