@@ -63,17 +63,17 @@ def _bare_step(backend: Any, update: Step) -> Step:
     handle = network.register_forward_pre_hook(lambda _, args, kwargs: calls.append((args, kwargs)), with_kwargs=True)
     update()
     handle.remove()
-    args, kwargs = calls[-1]
-    args, kwargs = [_leaf(value) for value in args], {name: _leaf(value) for name, value in kwargs.items()}
+    # Several where captions differ in length and the model does not take them side by side.
+    calls = [([_leaf(v) for v in args], {name: _leaf(v) for name, v in kwargs.items()}) for args, kwargs in calls]
     guard = plugin("ti_engine.overwriting").overwriting_allowed if backend._family.adds_in_place else nullcontext
 
     def step() -> None:
-        for value in [*args, *kwargs.values()]:
+        for value in [value for args, kwargs in calls for value in (*args, *kwargs.values())]:
             if isinstance(value, Tensor):
                 value.grad = None
         with guard():
-            answer = network(*args, **kwargs)
-        answer.float().square().mean().backward()
+            answers = [network(*args, **kwargs) for args, kwargs in calls]
+        torch.stack([answer.float().square().mean() for answer in answers]).sum().backward()
 
     return step
 

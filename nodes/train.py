@@ -192,9 +192,10 @@ def _learn(
     except Exception as error:
         if record.losses or not is_out_of_memory(error):
             raise
+        told, *_ = str(error).splitlines() or [type(error).__name__]  # a library may mean something else by it
         raise ValueError(
             f"The memory of {backend.device} does not hold a step of training. Lower batch_size or resolution, or "
-            "close what else uses the device."
+            f"close what else uses the device. ({told})"
         ) from error
     if not samples:
         samples[0] = torch.zeros(3, config.resolution, config.resolution)

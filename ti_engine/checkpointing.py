@@ -48,7 +48,7 @@ def lent_forwards(
             vars(module)["forward"] = make(module.forward)
         yield
     finally:
-        for module, forward in before:
+        for module, forward in reversed(before):
             if forward is None:
                 del vars(module)["forward"]
             else:
@@ -121,7 +121,7 @@ class _Block(torch.autograd.Function):
                 told.answer = run(values, copies)
         # Not what is given in vain: umT5's layers get the one before's table of distances, and make their own.
         pairs = zip(tensors, copies, strict=True)
-        ctx.save_for_backward(*(t if id(c) in reading.read else torch.empty(0) for t, c in pairs))
+        ctx.save_for_backward(*(t if reading.blind or id(c) in reading.read else torch.empty(0) for t, c in pairs))
         outputs = list(_tensors(told.answer))
         if not _learned_through(outputs) <= {id(leaf) for leaf in leaves}:
             raise _HiddenTensorError
@@ -148,15 +148,20 @@ class _Block(torch.autograd.Function):
 
 
 class _Reading(TorchFunctionMode):
-    """Finds out which tensors torch's functions are given."""
+    """Finds out which tensors torch's functions are given, but for those inside of torch.jit."""
 
     def __init__(self) -> None:
         super().__init__()
         self.read: set[int] = set()
         """Their ids."""
+        self.blind = False
+        """Whether something is compiled, in which nothing can be seen."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if torch.compiler.is_compiling():
+            self.blind = True
+            return func(*args, **kwargs)
         self.read.update(id(t) for t in _tensors([*args, *kwargs.values()]))
         return func(*args, **kwargs)
 

@@ -19,7 +19,8 @@ def overwriting_allowed(is_weight: Callable[[Tensor], bool] = lambda _: False) -
 
     Forward has to happen inside. The originals are free as soon as the network lets go of them, so this costs time to
     copy and hardly any memory. torch's own guard for it, which copies only what is overwritten, is a dispatch mode, in
-    which tensor classes of others (GGUF weights) do not work, and has to be open at the backward too.
+    which tensor classes of others (GGUF weights) do not work, and has to be open at the backward too. Of a tensor that
+    is written to behind autograd's back (`.data`) the former content may be kept, as autograd itself would do.
     """
     made: Any = WeakTensorKeyDictionary()  # original -> its version then, and its copy
 

@@ -129,7 +129,10 @@ class HostBackend:
             how += f", {elsewhere / 1e9:.2g} GB of the models stay in system memory and are fetched layer by layer"
         if self.plan.bytes is None and self._loan.recompute is self.plan.recompute:
             return how  # memory was plenty, or nothing can be counted
-        step = self._count.bytes(samples, self._loan.recompute, fetched=elsewhere > 0)
+        try:
+            step = self._count.bytes(samples, self._loan.recompute, fetched=elsewhere > 0)
+        except memory.InterruptProcessingException:  # the word is learned; only a figure in its report is not
+            step = None
         if step is None:
             return how
         needed = self._weights() - elsewhere + step * MARGIN

@@ -102,7 +102,7 @@ class Loan:
             yield  # after any other error the originals stay where they belong
         except Exception as error:
             if is_out_of_memory(error):  # so that training can go on without what did not fit
-                traceback.clear_frames(error.__traceback__)  # which hold what there was of it
+                _let_go(error)
                 memory.soft_empty_cache()
                 self._take()
             raise
@@ -164,6 +164,13 @@ class Loan:
         for encoder, options in self._options:
             vars(encoder).update(options)
         self._options.clear()
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Empties the frames of an error and of those that led to it: they hold what did not fit."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 def _forget_old_marks(patcher: Any) -> None:

@@ -42,7 +42,8 @@ def prompt_prefixes(clip: Any) -> dict[SDClipModel, list[int]]:
         for name, places in positions(one, {key: vectors[key]}).items():
             pairs = zip(one[name][0], other[name][0], strict=False)
             common = [token for (token, *_), _ in takewhile(lambda pair: _equal(pair[0][0], pair[1][0]), pairs)]
-            if places and len(common) >= _LEAST:
+            # Where a text is filled up in front, what stands there sees what follows.
+            if places and len(common) >= _LEAST and network.special_tokens.get("pad") not in common:
                 found[network] = common
     return found
 
@@ -51,13 +52,14 @@ def prompt_prefixes(clip: Any) -> dict[SDClipModel, list[int]]:
 def frozen_prefixes(prefixes: Mapping[SDClipModel, Sequence[int]]) -> Iterator[None]:
     """While this lasts, encoders compute the tokens of `prefixes` once; afterwards each `forward` is what it was.
 
-    The weights must not change meanwhile. A text that begins otherwise, or several at once, are computed as ever.
+    The weights must not change meanwhile. A text that begins otherwise, or several at once, are computed as ever. The
+    mask is looked at for the first text: what it says of these tokens follows from them alone.
     """
     with ExitStack() as stack:
         for network, tokens in prefixes.items():
             prefix = _Prefix(tokens)
-            stack.enter_context(lent_forwards([network], prefix.encoder))
-            stack.enter_context(lent_forwards(_layers(network), prefix.layer))
+            stack.enter_context(lent_forwards([network], prefix.around_encoder))
+            stack.enter_context(lent_forwards(_layers(network), prefix.around_layer))
         yield
 
 
@@ -70,7 +72,7 @@ class _Prefix:
         """Whether the text that is being encoded begins with them."""
         self.proven = True
 
-    def encoder(self, forward: Forward) -> Forward:
+    def around_encoder(self, forward: Forward) -> Forward:
         def encode(texts: Sequence[Sequence[Any]], *args: Any, **kwargs: Any) -> Any:
             self.read = self.proven and len(texts) == 1 and self._begins(texts[0])
             try:
@@ -80,7 +82,7 @@ class _Prefix:
 
         return encode
 
-    def layer(self, forward: Forward) -> Forward:
+    def around_layer(self, forward: Forward) -> Forward:
         """A layer whose states [1, T, D] keep their first `count` from the first time on."""
         kept: list[Tensor] = []
 

@@ -330,3 +330,19 @@ def test_an_error_in_the_second_run_comes_through(text):
     network.blocks[3].forward = fail
     with checkpointed(network.blocks), pytest.raises(KeyboardInterrupt):
         gradient(network, text)
+
+
+def test_a_block_with_compiled_code():
+    """Into which no mode of torch's looks, so that all that the block is given is kept."""
+
+    class Block(nn.Module):
+        def forward(self, x, table):
+            return add(x, table)
+
+    add = torch.compile(lambda x, table: torch.sin(x) * table, backend="eager", fullgraph=True)
+    x, table = torch.rand(4, requires_grad=True), torch.rand(4)
+    block = Block()
+    (wanted,) = torch.autograd.grad(block(x, table).sum(), [x])
+    with checkpointed([block]):
+        block(x, table).sum().backward()
+    assert x.grad is not None and torch.equal(x.grad, wanted)

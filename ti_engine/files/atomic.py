@@ -24,19 +24,24 @@ _REASONS = {
 
 
 def check_writable(path: Path) -> None:
-    """Raises OSError with one sentence where `path` could not be written now, whatever is there; leaves nothing behind.
+    """Raises OSError with one sentence where nothing could be written to `path`'s folder now; leaves nothing behind.
 
-    For those that work for long before they write.
+    For those that work for long before they write. A file that is there already is not tried.
     """
     with _explained(path):
         if stat.S_ISDIR(_mode(path)):
             raise IsADirectoryError(errno.EISDIR, "a folder has that name")
-        folder = next(parent for parent in path.absolute().parents if _mode(parent))
+        folder = next((parent for parent in path.absolute().parents if os.path.lexists(parent)), None)
+        if folder is None:  # a drive of Windows
+            raise FileNotFoundError(errno.ENOENT, "its drive is not there")
         for name in path.absolute().relative_to(folder).parts:  # folders to be made, and the file
             _mode(folder / name)  # which refuses one that is too long
         temporary = _temporary(folder / path.name)
-        _write(temporary, b"")
-        temporary.unlink()
+        try:
+            _write(temporary, b"")
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
 
 
 def _mode(path: Path) -> int:
@@ -84,12 +89,13 @@ def write_all_atomically(files: Mapping[Path, bytes], overwrite: bool) -> None:
         placed.clear()
     finally:
         for path in [*temporaries.values(), *placed]:
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # one that could not be made for its name, or is gone
+                path.unlink()
 
 
 def _temporary(path: Path) -> Path:
     """In the same folder, because only within one file system a file is put into place in a single move."""
-    return path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.tmp")
+    return path.with_name(f".{secrets.token_hex(8)}.tmp")
 
 
 @contextlib.contextmanager

@@ -58,7 +58,8 @@ def read_index(folder: Path, name: str, sentence: str) -> tuple[Index, PipelineF
     if missing:
         raise ValueError(f"{name} has no {joined(missing)}; give the whole folder of a {kind}.")
     for file in sorted(folder.glob("*/*config.json")):
-        _check_settings(file, name)
+        if file.parent.name in index:
+            _check_settings(file, name)
     return index, family
 
 

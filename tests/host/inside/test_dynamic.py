@@ -8,7 +8,6 @@ from __future__ import annotations
 import gc
 import weakref
 
-import comfy.memory_management
 import comfy.model_management as memory
 import comfy.model_patcher
 import folder_paths
@@ -105,7 +104,7 @@ def test_the_demo_model_is_never_dynamic(everything_is_dynamic, monkeypatch, tra
     """Its weights have no file of the host's kinds, from which they could be loaded again."""
     wanted = train()[0]
     with torch.inference_mode(), monkeypatch.context() as on_a_card:
-        on_a_card.setattr(comfy.memory_management, "aimdo_enabled", True)  # layers are made without weights then
+        on_a_card.setattr("comfy.memory_management.aimdo_enabled", True)  # layers are made without weights then
         model, clip, vae = plugin("nodes.host.demo").load_demo_models(REFERENCE / "demo.safetensors")
     assert not model.is_dynamic() and not clip.patcher.is_dynamic()
     torch.testing.assert_close(train(model=[model], clip=[clip], vae=[vae])[0].vectors, wanted.vectors, rtol=0, atol=0)
