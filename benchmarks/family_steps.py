@@ -34,14 +34,14 @@ def latent_shape(models: Models, samples: int, resolution: int) -> list[int]:
 
 def captions_of(samples: int) -> list[str]:
     """All different, as they mostly are in training: equal ones are encoded once."""
-    templates = plugin("ti_engine.captions").OBJECT_TEMPLATES
+    templates = plugin("ti_engine.data.captions").OBJECT_TEMPLATES
     return [template.replace("{}", "S*") for template in templates[:samples]]
 
 
 def _our_step(backend: Any, latents: list[int], samples: int, checkpointing: str) -> Step:
     engine = plugin("ti_engine")
     mean = torch.randn([4, *latents[1:]], generator=torch.Generator().manual_seed(0))
-    source = engine.CaptionSource("S*", plugin("ti_engine.captions").OBJECT_TEMPLATES)
+    source = engine.CaptionSource("S*", plugin("ti_engine.data.captions").OBJECT_TEMPLATES)
     dataset = engine.TrainingSet(mean, torch.zeros_like(mean), source, len(mean))
     config = engine.TrainConfig(
         steps=100_000, batch_size=samples, gradient_checkpointing=checkpointing, evaluate_every=0, early_stop=False
@@ -65,7 +65,7 @@ def _bare_step(backend: Any, update: Step) -> Step:
     handle.remove()
     # Several where captions differ in length and the model does not take them side by side.
     calls = [([_leaf(v) for v in args], {name: _leaf(v) for name, v in kwargs.items()}) for args, kwargs in calls]
-    guard = plugin("ti_engine.overwriting").overwriting_allowed if backend._family.adds_in_place else nullcontext
+    guard = plugin("ti_engine.memory.overwritten").overwriting_allowed if backend._family.adds_in_place else nullcontext
 
     def step() -> None:
         for value in [value for args, kwargs in calls for value in (*args, *kwargs.values())]:

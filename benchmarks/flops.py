@@ -64,7 +64,7 @@ def main() -> None:
         if args.only and args.only not in name:
             continue
         models = make(TRUE)
-        prefixes = plugin("nodes.host.frozen_prefix").prompt_prefixes(models.clip)
+        prefixes = plugin("nodes.host.text.frozen_prefix").prompt_prefixes(models.clip)
         for way in ("once", "twice"):
             work = counted(models, resolution, args.batch_size, way == "twice")
             whole = counted(models, resolution, args.batch_size, way == "twice", whole=True) if prefixes else None
@@ -78,7 +78,7 @@ def main() -> None:
 def counted(models: Models, resolution: int, samples: int, twice: bool, whole: bool = False) -> Work:
     """A step of so many samples with different captions, not the first of a run. twice: with checkpointing; whole: with
     what stands in front of the captions."""
-    plan, count = plugin("ti_engine.memory_plan"), plugin("nodes.host.memory_count")
+    plan, count = plugin("ti_engine.memory.plan"), plugin("nodes.host.loan.memory_count")
     way = plan.Recompute.EVERYTHING if twice else plan.Recompute.NOTHING
     backend = backend_of(models)
     blocks = replace(backend._blocks, prefixes={}) if whole else backend._blocks

@@ -118,7 +118,7 @@ def measured(case: Case, device: torch.device, rounds: int) -> list[dict[str, An
 
 def gradient_of(backend: Any, case: Case, shape: list[int]) -> Tensor:
     """The gradient of a fixed batch in the vectors of all encoders, each at length 1, end to end."""
-    engine, gradients = plugin("ti_engine"), plugin("ti_engine.gradients")
+    engine, gradients = plugin("ti_engine"), plugin("ti_engine.training.gradients")
     generator = torch.Generator().manual_seed(5)
     latents, noise = torch.randn(2, case.samples, *shape[1:], generator=generator)
     vectors = {

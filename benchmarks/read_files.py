@@ -18,8 +18,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from ti_engine.embedding import TokenEmbedding
 from ti_engine.files import read_embedding_file, save_embedding
+from ti_engine.word.embedding import TokenEmbedding
 
 NUM_FILES = 1000
 MAX_SECONDS = 2.0

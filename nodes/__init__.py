@@ -6,11 +6,12 @@ import logging
 
 from comfy_api.latest import ComfyExtension, io
 
-from .demo_model import LoadDemoModel
-from .embedding_file import LoadEmbedding, SaveEmbedding
 from .encode_prompt import EncodePrompt
 from .inspect_embedding import InspectEmbedding
+from .load_demo_model import LoadDemoModel
+from .load_embedding import LoadEmbedding
 from .merge_embeddings import MergeEmbeddings
+from .save_embedding import SaveEmbedding
 from .train import Train
 from .train_options import TrainOptions
 

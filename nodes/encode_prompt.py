@@ -7,8 +7,8 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..ti_engine import TokenEmbedding
-from .host.named_files import names_fingerprint
-from .host.words import encode_prompt
+from .host.text.named_files import names_fingerprint
+from .host.text.words import encode_prompt
 from .schema import CATEGORY, TIEmbedding, supported
 
 

@@ -8,12 +8,12 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..ti_engine import TokenEmbedding
-from ..ti_engine.inspection import vector_warnings
-from .embedding_report import metadata_lines, size_lines
-from .host.vocabulary import ClipVocabulary
-from .host.words import vectors_for
-from .norm_plot import norm_plot
+from ..ti_engine.word.inspection import vector_warnings
+from .host.models.vocabulary import ClipVocabulary
+from .host.text.words import vectors_for
 from .schema import CATEGORY, TIEmbedding, supported
+from .shown.embedding_report import metadata_lines, size_lines
+from .shown.norm_plot import norm_plot
 
 _NEAREST = 5
 

@@ -9,15 +9,16 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..ti_engine import DEFAULT_PLACEHOLDER, TokenEmbedding, arithmetic
-from ..ti_engine.families import said
-from ..ti_engine.files.metadata import description_metadata, merged_names
-from ..ti_engine.inspection import growth_warnings, vector_warnings
-from ..ti_engine.placeholder import check_placeholder
-from .embedding_report import size_lines
-from .host.vocabulary import ClipVocabulary
-from .host.words import vectors_for
+from ..ti_engine import DEFAULT_PLACEHOLDER, TokenEmbedding
+from ..ti_engine.files.formats.metadata import description_metadata, merged_names
+from ..ti_engine.word import arithmetic
+from ..ti_engine.word.families import describe_widths
+from ..ti_engine.word.inspection import growth_warnings, vector_warnings
+from ..ti_engine.word.placeholder import check_placeholder
+from .host.models.vocabulary import ClipVocabulary
+from .host.text.words import vectors_for
 from .schema import CATEGORY, TIEmbedding, supported
+from .shown.embedding_report import size_lines
 
 SUM, SLERP, CONCAT = "weighted sum", "slerp", "concat"
 
@@ -183,8 +184,8 @@ def _for_clip(clip: Any, words: Sequence[TokenEmbedding]) -> list[TokenEmbedding
         if len(vectors) < len(word.vectors):
             holds, takes = ({key: rows.shape[1] for key, rows in v.items()} for v in (word.vectors, vectors))
             raise ValueError(
-                f"{word.placeholder} holds {said(holds)}, and this CLIP has {said(takes)} alone; connect the CLIP of "
-                "the model that the word was trained on."
+                f"{word.placeholder} holds {describe_widths(holds)}, and this CLIP has {describe_widths(takes)} alone; "
+                "connect the CLIP of the model that the word was trained on."
             )
         fitting.append(replace(word, vectors=vectors))
     return fitting

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from comfy_api.latest import io
 
 from ..ti_engine import TrainConfig
-from ..ti_engine.config import setting_limits
+from ..ti_engine.training.config import setting_limits
 
 CATEGORY = "textual inversion"
 TIEmbedding = io.Custom("TI_EMBEDDING")

@@ -21,12 +21,12 @@ from ..ti_engine import (
     train,
 )
 from ..ti_engine.files import training_metadata
-from ..ti_engine.memory import is_out_of_memory
+from ..ti_engine.memory.out_of_memory import is_out_of_memory
 from .host.backend import HostBackend
-from .host.progress import RunProgress, finished_chart
-from .loss_plot import loss_plot
+from .host.page.progress import RunProgress, finished_chart
 from .schema import CATEGORY, TIEmbedding, TITrainOptions, setting, supported
-from .train_report import train_report
+from .shown.loss_plot import loss_plot
+from .shown.train_report import train_report
 from .training_input import contact_sheet, own_captions_and_templates, split_captions, split_pictures
 
 _log = logging.getLogger(__name__)

@@ -89,7 +89,7 @@ def test_a_planted_pattern_is_found(planted: str) -> None:
 
 def test_what_must_ship_ships_and_what_must_not_does_not() -> None:
     names = {file.relative_to(ROOT).as_posix() for file in shipped_files()}
-    assert {"__init__.py", "pyproject.toml", "LICENSE", "ti_engine/train.py", "nodes/__init__.py"} <= names
+    assert {"__init__.py", "pyproject.toml", "LICENSE", "ti_engine/training/loop.py", "nodes/__init__.py"} <= names
     assert not [
         name for name in names if name.startswith(("tests/", ".github/", "benchmarks/", "ti_engine/demo/build/"))
     ]

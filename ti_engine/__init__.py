@@ -6,17 +6,25 @@ In short:
     for step in train(backend, dataset, config):
         print(step.index, step.loss)
     word = step.record.embedding()
+
+Importing this package loads no torch: each name is imported from its module when it is first asked for (PEP 562).
 """
 
-from . import early_interrupt  # noqa: F401 (first: the others import torch)
-from .advice import result_warnings, setting_warnings
-from .backend import Backend, EncodedCaptions, EncoderInfo
-from .captions import CaptionSource
-from .config import PRESETS, TrainConfig
-from .dataset import TrainingSet, encode_training_set
-from .embedding import DEFAULT_PLACEHOLDER, TokenEmbedding
-from .noise import NoiseSchedule
-from .train import TrainRecord, TrainStep, train
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .data.captions import CaptionSource
+    from .data.training_set import TrainingSet, encode_training_set
+    from .method.noise import NoiseSchedule
+    from .training.advice import result_warnings, setting_warnings
+    from .training.backend import Backend, EncodedCaptions, EncoderInfo
+    from .training.config import PRESETS, TrainConfig
+    from .training.loop import TrainRecord, TrainStep, train
+    from .word.embedding import TokenEmbedding
+    from .word.placeholder import DEFAULT_PLACEHOLDER
 
 __all__ = [
     "DEFAULT_PLACEHOLDER",
@@ -36,3 +44,28 @@ __all__ = [
     "setting_warnings",
     "train",
 ]
+
+_MODULES = {
+    "CaptionSource": "data.captions",
+    "TrainingSet": "data.training_set",
+    "encode_training_set": "data.training_set",
+    "NoiseSchedule": "method.noise",
+    "result_warnings": "training.advice",
+    "setting_warnings": "training.advice",
+    "Backend": "training.backend",
+    "EncodedCaptions": "training.backend",
+    "EncoderInfo": "training.backend",
+    "PRESETS": "training.config",
+    "TrainConfig": "training.config",
+    "TrainRecord": "training.loop",
+    "TrainStep": "training.loop",
+    "train": "training.loop",
+    "TokenEmbedding": "word.embedding",
+    "DEFAULT_PLACEHOLDER": "word.placeholder",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_MODULES[name]}", __name__), name)

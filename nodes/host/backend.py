@@ -13,22 +13,22 @@ from comfy.utils import common_upscale
 from torch import Tensor
 
 from ...ti_engine import EncoderInfo, NoiseSchedule, TokenEmbedding
-from ...ti_engine.gradients import FLOAT16_LOSS_SCALE
-from ...ti_engine.memory_plan import MARGIN, MemoryPlan, Recompute, choose_plan
-from .borrow import Loan
-from .caption_encoding import EncodedBatch, encode_captions
+from ...ti_engine.memory.plan import MARGIN, MemoryPlan, Recompute, choose_plan
+from ...ti_engine.training.gradients import FLOAT16_LOSS_SCALE
 from .denoiser import denoise
-from .dynamic import plain_clip, plain_model
-from .family import noise_schedule, recognise
-from .fingerprint import weights_fingerprint
-from .frozen_prefix import prompt_prefixes
 from .inpainting import with_masks
-from .known_families import UNPROVEN
-from .memory_count import available_memory, has_ample_room
-from .picture import sample_picture
-from .recomputing import Blocks, blocks_of
-from .step_count import StepCount
-from .vocabulary import Vocabulary
+from .loan.borrow import Loan
+from .loan.memory_count import available_memory, has_ample_room
+from .loan.recomputing import Blocks, blocks_of
+from .loan.step_count import StepCount
+from .models.dynamic import non_dynamic_clip, non_dynamic_model
+from .models.family import noise_schedule, recognise
+from .models.fingerprint import weights_fingerprint
+from .models.known_families import UNPROVEN
+from .models.vocabulary import Vocabulary
+from .sampling import sample_picture
+from .text.caption_encoding import EncodedBatch, encode_captions
+from .text.frozen_prefix import prompt_prefixes
 
 _ACTIVATIONS = 8  # training keeps the activations that sampling frees; times the host's own estimate for sampling
 
@@ -43,7 +43,7 @@ class HostBackend:
 
     def __init__(self, model: Any, clip: Any, vae: Any) -> None:
         recognise(model, clip, vae)  # before their plain twins are loaded, which may take a while
-        self._patcher, self._clip = plain_model(model), plain_clip(clip)
+        self._patcher, self._clip = non_dynamic_model(model), non_dynamic_clip(clip)
         self._family = recognise(self._patcher, self._clip, vae)
         self._vae = vae
         self._loan: Loan | None = None

@@ -13,9 +13,9 @@ from comfy.sampler_helpers import convert_cond
 from comfy.samplers import cond_cat, cond_equal_size, encode_model_conds
 from torch import Tensor
 
-from ...ti_engine.overwriting import overwriting_allowed
-from .caption_encoding import Conditioning, Entry
-from .family import Family
+from ...ti_engine.memory.overwritten import overwriting_allowed
+from .models.family import Family
+from .text.caption_encoding import Conditioning, Entry
 
 
 def denoise(patcher: Any, noisy: Tensor, sigma: Tensor, cond: Conditioning, family: Family) -> Tensor:
@@ -67,7 +67,7 @@ def _side_by_side(conds: Sequence[Mapping[str, Any]]) -> Iterator[list[int]]:
 def _apply(patcher: Any, noisy: Tensor, sigma: Tensor, inputs: Mapping[str, Any], adds_in_place: bool) -> Tensor:
     options = {
         **patcher.model_options.get("transformer_options", {}),
-        "optimized_attention_override": _plain_attention,
+        "optimized_attention_override": _torch_attention,
         "sigmas": sigma,
         "sample_sigmas": sigma,
         "cond_or_uncond": [0],
@@ -86,6 +86,6 @@ def _apply(patcher: Any, noisy: Tensor, sigma: Tensor, inputs: Mapping[str, Any]
         ) from error
 
 
-def _plain_attention(function: Callable, *args: Any, **kwargs: Any) -> Tensor:
+def _torch_attention(function: Callable, *args: Any, **kwargs: Any) -> Tensor:
     # The host's own choice may have no backward (sage, int8) or recompute everything (the default on a CPU).
     return attention_pytorch(*args, **kwargs)

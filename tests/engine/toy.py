@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ti_engine import CaptionSource, EncoderInfo, NoiseSchedule, TokenEmbedding, TrainConfig, TrainingSet
-from ti_engine.captions import OBJECT_TEMPLATES, STYLE_TEMPLATES
-from ti_engine.noise import Prediction
+from ti_engine.data.captions import OBJECT_TEMPLATES, STYLE_TEMPLATES
+from ti_engine.method.noise import Prediction
 
 LATENT_SHAPE = (2, 8, 8)  # of a picture of 64 x 64 pixels
 PLACES = 24  # tokens that a caption may have

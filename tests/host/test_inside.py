@@ -13,7 +13,7 @@ import pytest
 pytestmark = pytest.mark.comfyui
 
 HERE = Path(__file__).resolve().parent
-FAMILIES = HERE / "inside" / "test_families.py"
+FAMILIES = HERE / "inside" / "models" / "test_families.py"
 _PYTEST = ("pytest", "_pytest", "pluggy", "iniconfig", "packaging", "pygments", "py", "exceptiongroup", "tomli")
 
 

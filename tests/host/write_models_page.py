@@ -1,7 +1,7 @@
 """Writes docs/models.md from what the tests find out: python tests/host/write_models_page.py ~/ComfyUI [more hosts]
 
-Runs tests/host/inside/test_families.py in each host's interpreter, and test_true_shapes.py in the newest one's, in
-minutes. With .json files in place of folders it takes what such a run has found before (TI_PROOFS=file.json).
+Runs tests/host/inside/models/test_families.py in each host's interpreter, and test_true_shapes.py in the newest one's,
+in minutes. With .json files in place of folders it takes what such a run has found before (TI_PROOFS=file.json).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ the CLIP holds are trained together. What the graph has put on the model counts 
 sampling (ModelSampling...), clip skip.
 
 Each family is proven on small instances of ComfyUI's own classes with random weights, inside ComfyUI's interpreter
-(`tests/host/inside/test_families.py`):
+(`tests/host/inside/models/test_families.py`):
 
 - **gradient error**: the gradient of the loss in the vectors of all encoders, in float64, against central differences;
   the largest relative error over the gradient's own direction, random directions and each encoder alone. Allowed: 1e-5.
@@ -67,8 +67,8 @@ family, or stumbles over its own; use *Encode Prompt with S\\**.
 ## Memory
 
 What training on one picture at a time holds at its highest point: the weights of the model and of its text encoders,
-and a step beside them. Counted by `tests/host/inside/test_true_shapes.py` with ComfyUI's own classes at the shapes of
-the published models, without their contents; the autoencoder is gone by then, and a device's libraries and allocator
+and a step beside them. `tests/host/inside/models/test_true_shapes.py` counts it with ComfyUI's own classes at the shapes
+of the published models, without their contents; the autoencoder is gone by then, and a device's libraries and allocator
 take some more. "Smallest" runs every block twice for its gradient; "fastest" keeps what it computed, where the model
 allows for it. Which of them a run takes is planned by the memory that there is ([memory.md](memory.md)).
 
@@ -129,7 +129,7 @@ def load(source: Path, newest: bool) -> dict[str, Any]:
             "TI_INSIDE_HOST": folder, "TI_PROOFS": str(scratch / "proofs.json"), "OMP_NUM_THREADS": "1",
         }  # fmt: skip
         names = ["test_families.py", "test_true_shapes.py"] if newest else ["test_families.py"]
-        tests = [HERE / "inside" / name for name in names]
+        tests = [HERE / "inside" / "models" / name for name in names]
         command = [python or sys.executable, "-m", "pytest", *tests, "-q", "-p", "no:cacheprovider"]
         subprocess.run(command, cwd=source, env=environment, check=True)
         return json.loads((scratch / "proofs.json").read_text())

@@ -14,7 +14,7 @@ import torch
 
 @pytest.fixture
 def folders(nodes):
-    return importlib.import_module("ti_plugin.nodes.host.folders")
+    return importlib.import_module("ti_plugin.nodes.host.text.folders")
 
 
 @pytest.fixture

@@ -36,7 +36,7 @@ def test_every_word_can_be_drawn(inspect, count):
 
 def test_the_bars_are_as_long_as_the_norms_say(nodes):
     engine = importlib.import_module("ti_plugin.ti_engine")
-    plot = importlib.import_module("ti_plugin.nodes.norm_plot").norm_plot
+    plot = importlib.import_module("ti_plugin.nodes.shown.norm_plot").norm_plot
     word = engine.TokenEmbedding({"clip_l": torch.eye(2, 768) * torch.tensor([[1.0], [4.0]])})
     picture = plot(word, {})
     blue = (picture[0, :, :, 2] > 0.6) & (picture[0, :, :, 0] < 0.3)

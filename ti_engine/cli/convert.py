@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
 from .word_files import add_family_flag, add_output_flags, add_partner, output_of, read_word, show, write_word
 
+DESCRIPTION = "Write the word in an embedding file, of whatever format, as another program reads it."
 
-def add_parser(commands: Any) -> None:
-    parser: argparse.ArgumentParser = commands.add_parser(
-        "convert",
-        help="an embedding file for another program",
-        description="Write the word in an embedding file, of whatever format, as another program reads it.",
-    )
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE")
     add_partner(parser)
     add_family_flag(parser)
     add_output_flags(parser)
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -6,29 +6,22 @@ import argparse
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from ..files.contents import shown
+from ..files.formats.contents import quoted
 from ..files.load import MOST_LISTED
+from ..word.embedding import TokenEmbedding
 from .word_files import add_family_flag, add_output_flags, output_of, read_words, show, write_word
 
-if TYPE_CHECKING:
-    from ..embedding import TokenEmbedding
+DESCRIPTION = "Take one word or all out of a file that holds several: a LoRA with words, a file with * and @."
 
 
-def add_parser(commands: Any) -> None:
-    parser: argparse.ArgumentParser = commands.add_parser(
-        "extract",
-        help="words out of a file that holds several",
-        description="Take one word or all out of a file that holds several: a LoRA with words, a file with * and @.",
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE")
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--word", metavar="NAME", help="the word, as inspect shows it")
     which.add_argument("--all", action="store_true", help="every word; --output is a folder then")
     add_family_flag(parser)
     add_output_flags(parser, "such as cat.safetensors; with --all a folder, in which each file is called as its word")
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -49,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _named(words: Sequence[TokenEmbedding], name: str, file: str) -> TokenEmbedding:
     found = [word for word in words if word.placeholder == name]
     if len(found) != 1:
-        names = shown((word.placeholder for word in words), MOST_LISTED)
+        names = quoted((word.placeholder for word in words), MOST_LISTED)
         raise ValueError(f"{file} holds {len(found) or 'no'} word called {name}; it has {names}.")
     return found[0]
 

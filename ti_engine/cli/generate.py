@@ -6,18 +6,20 @@ import argparse
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+from ..data.contact_sheet import png_bytes
+from ..files import load_embedding
+from ..files.atomic import check_writable, write_atomically
+from ..word.placeholder import split_at_placeholder
 from .model_flags import add_model_flags, open_model
+
+DESCRIPTION = "Draw a prompt with a learned word."
 
 _AT_ONCE = 4  # pictures in one pass through the network
 _MAX_SEED = 2**63 - 1
 
 
-def add_parser(commands: Any) -> None:
-    parser: argparse.ArgumentParser = commands.add_parser(
-        "generate", help="pictures of a prompt with a learned word", description="Draw a prompt with a learned word."
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("prompt", metavar="PROMPT", help='such as "a photo of S*"')
     parser.add_argument("--embedding", required=True, metavar="FILE", help="the learned word")
     parser.add_argument("--placeholder", metavar="WORD", help="how the prompt calls the word [as the file says]")
@@ -32,7 +34,6 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--resolution", type=int, metavar="N", help="side in pixels [the model's own]")
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object on stdout")
     add_model_flags(parser)
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -47,10 +48,6 @@ def run(arguments: argparse.Namespace) -> int:
     taken = [file.name for file in files if file.exists()]
     if taken and not arguments.overwrite:
         raise ValueError(f"{taken[0]} exists already in {folder.name}; choose another --output or add --overwrite.")
-    from ..contact_sheet import png_bytes
-    from ..files import load_embedding
-    from ..files.atomic import check_writable, write_atomically
-    from ..placeholder import split_at_placeholder
 
     check_writable(files[0])
     backend = open_model(arguments)

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import io
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from ..early_interrupt import hand_back
-from . import convert, extract, generate, inspect, merge, train
+from .early_interrupt import interrupt_ends_the_program
 
 PROGRAM = "textual-inversion"
+COMMANDS = {
+    "train": "learn a word from pictures",
+    "generate": "pictures of a prompt with a learned word",
+    "inspect": "what an embedding file holds",
+    "convert": "an embedding file for another program",
+    "merge": "one word of several, or arithmetic with words",
+    "extract": "words out of a file that holds several",
+}
+"""Each is the module of its name, with DESCRIPTION, add_arguments(parser) and run(arguments) -> exit code."""
 _DESCRIPTION = """\
 Learn a new word for a text-to-image model from 3 to 5 pictures, with the model frozen
 (Gal et al. 2022, "An Image is Worth One Word").
@@ -36,7 +45,7 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
-    hand_back()
+    argv = sys.argv[1:] if argv is None else argv
     parser = _Parser(
         prog=PROGRAM,
         description=_DESCRIPTION,
@@ -44,8 +53,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in (train, generate, inspect, convert, merge, extract):
-        command.add_parser(commands)
+    chosen = next((argument for argument in argv if not argument.startswith("-")), None)
+    for name, summary in COMMANDS.items():
+        subparser = commands.add_parser(name, help=summary)
+        if name == chosen:  # only this one is imported: with torch that takes seconds
+            with interrupt_ends_the_program():
+                command = importlib.import_module(f".{name}", __package__)
+            subparser.description = command.DESCRIPTION
+            command.add_arguments(subparser)
+            subparser.set_defaults(run=command.run)
     arguments = parser.parse_args(argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # where a trigger is in letters that the terminal has not

@@ -7,14 +7,20 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
+from ..files.formats.metadata import description_metadata, merged_names
+from ..standalone import DiffusersBackend
+from ..word.arithmetic import concatenate, repeated, rescale, slerp, truncate, weighted_sum
+from ..word.embedding import TokenEmbedding
+from ..word.inspection import growth_warnings
 from .model_flags import add_model_flags, open_model
 from .word_files import add_output_flags, output_of, read_word, show, write_word
 
-if TYPE_CHECKING:
-    from ..embedding import TokenEmbedding
-    from ..standalone import DiffusersBackend
+DESCRIPTION = (
+    "Make one word of several, cut or rescale one, or add and subtract words of a model's vocabulary: "
+    "king - man + woman is `merge king.safetensors --subtract man --add woman --model MODEL`."
+)
+
 
 _METHODS = {
     "sum": "the weighted sum, vector by vector",
@@ -23,13 +29,7 @@ _METHODS = {
 }
 
 
-def add_parser(commands: Any) -> None:
-    parser: argparse.ArgumentParser = commands.add_parser(
-        "merge",
-        help="one word of several, or arithmetic with words",
-        description="Make one word of several, cut or rescale one, or add and subtract words of a model's vocabulary: "
-        "king - man + woman is `merge king.safetensors --subtract man --add woman --model MODEL`.",
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("files", nargs="*", metavar="FILE", help="embedding files")
     parser.add_argument(
         "--method", choices=_METHODS, default="sum", help=f"{'; '.join(f'{k}: {v}' for k, v in _METHODS.items())} [sum]"
@@ -43,7 +43,6 @@ def add_parser(commands: Any) -> None:
     )
     add_output_flags(parser)
     add_model_flags(parser, required=False)
-    parser.set_defaults(run=run)
 
 
 @dataclass(frozen=True)
@@ -58,8 +57,6 @@ class Term:
 def run(arguments: argparse.Namespace) -> int:
     if not arguments.model and (arguments.add or arguments.subtract or arguments.rescale):
         raise ValueError("--add, --subtract and --rescale need the vocabulary of a model; name it with --model.")
-    from ..arithmetic import rescale
-    from ..inspection import growth_warnings
 
     output = output_of(arguments)
     backend = open_model(arguments) if arguments.model else None
@@ -75,7 +72,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _file_terms(arguments: argparse.Namespace, backend: DiffusersBackend | None) -> tuple[list[Term], list[str]]:
-    from ..arithmetic import truncate
 
     encoders = None if backend is None else {info.width: key for key, info in backend.encoders.items()}
     count = len(arguments.files)
@@ -96,8 +92,6 @@ def _file_terms(arguments: argparse.Namespace, backend: DiffusersBackend | None)
 
 def _vocabulary_terms(arguments: argparse.Namespace, backend: DiffusersBackend, files: Sequence[Term]) -> list[Term]:
     """The words to add and to subtract; one of a single token acts on every vector of the files."""
-    from ..arithmetic import repeated
-    from ..embedding import TokenEmbedding
 
     count = files[0].word.num_vectors if files else 1
     terms = []
@@ -109,8 +103,6 @@ def _vocabulary_terms(arguments: argparse.Namespace, backend: DiffusersBackend, 
 
 def _combined(terms: Sequence[Term], arguments: argparse.Namespace, name: str) -> TokenEmbedding:
     """The word that the terms make, called `name`; a single file's word stays what it is."""
-    from ..arithmetic import concatenate, slerp, weighted_sum
-    from ..files.metadata import description_metadata, merged_names
 
     if not terms:
         raise ValueError("There is nothing to merge; give embedding files, or words of the vocabulary with --add.")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import warnings
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from ..standalone import DiffusersBackend
+import torch
+
+from ..standalone import DiffusersBackend, load_model
 
 _PRECISIONS = ("float32", "bfloat16", "float16")
 
@@ -40,9 +40,6 @@ def add_model_flags(parser: argparse.ArgumentParser, required: bool = True) -> N
 
 def open_model(arguments: argparse.Namespace) -> DiffusersBackend:
     """The model that the flags name. ValueError or OSError with a sentence if there is none."""
-    import torch
-
-    from ..standalone import load_model
 
     device = arguments.device
     if device is None:

@@ -10,26 +10,30 @@ import tempfile
 import time
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ..config import PRESETS, TrainConfig, setting_limits
+from tqdm import tqdm
+
+from ..data.pictures import load_picture
+from ..data.training_set import TrainingSet, encode_training_set
+from ..files import load_embedding, save_embedding, training_metadata
+from ..memory.out_of_memory import is_out_of_memory
+from ..training.advice import result_warnings, setting_warnings
+from ..training.backend import Backend
+from ..training.config import PRESETS, TrainConfig, setting_limits
+from ..training.loop import TrainRecord, train
+from ..word.embedding import TokenEmbedding
 from .captions import captions_for, picture_files
 from .model_flags import add_model_flags, open_model
 from .word_files import output_of
 
-if TYPE_CHECKING:
-    from ..backend import Backend
-    from ..dataset import TrainingSet
-    from ..embedding import TokenEmbedding
-    from ..train import TrainRecord
+DESCRIPTION = "Learn a word from pictures and write it to a file."
+
 
 _NOT_HERE = ("preview_every",)  # settings for callers that show pictures while they train
 
 
-def add_parser(commands: Any) -> None:
-    parser: argparse.ArgumentParser = commands.add_parser(
-        "train", help="learn a word from pictures", description="Learn a word from pictures and write it to a file."
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("pictures", nargs="+", metavar="PICTURES", help="3 to 5 pictures of one thing, or folders")
     parser.add_argument(
         "--output", default="word.safetensors", metavar="FILE", help="where the word goes [word.safetensors]"
@@ -56,7 +60,6 @@ def add_parser(commands: Any) -> None:
     )
     for name in _setting_names():
         _add_setting(settings, name)
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -65,10 +68,6 @@ def run(arguments: argparse.Namespace) -> int:
     output = output_of(arguments)
     if output.suffix.lower() != ".safetensors":
         raise ValueError(f"--output {output.name} must end in .safetensors.")
-    from ..advice import result_warnings, setting_warnings
-    from ..dataset import encode_training_set
-    from ..files import load_embedding
-    from ..pictures import load_picture
 
     files = picture_files(arguments.pictures)
     captions = captions_for(files, arguments.captions)
@@ -108,10 +107,6 @@ def learn(
     quiet: bool = False,
 ) -> Result:
     """Train with a progress bar on stderr. Ctrl-C ends it and keeps what was learned."""
-    from tqdm import tqdm
-
-    from ..memory import is_out_of_memory
-    from ..train import train
 
     record, began = None, time.monotonic()
     bar = tqdm(total=config.steps, disable=quiet, unit="step", file=sys.stderr)
@@ -140,7 +135,6 @@ def _finish(
     output: Path,
     arguments: argparse.Namespace,
 ) -> int:
-    from ..files import training_metadata
 
     record = result.record
     steps = 0 if record is None else len(record.trajectory) - 1
@@ -176,7 +170,6 @@ def _finish(
 
 def _save(embedding: TokenEmbedding, output: Path, overwrite: bool) -> Path:
     """Writes the file, and where the disk refuses saves it elsewhere rather than losing it; returns where it is."""
-    from ..files import save_embedding
 
     try:
         save_embedding(embedding, output, overwrite)

@@ -9,17 +9,19 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ..families import FAMILIES, check_family, described, family_of, joined
+from ..data.pictures import load_picture
+from ..files import read_embedding_file, save_embedding
 from ..files.atomic import check_writable
-from ..files.contents import shown
+from ..files.formats.contents import quoted
+from ..files.formats.metadata import description_metadata, shortened
+from ..files.formats.programs import PROGRAMS
 from ..files.load import MOST_LISTED
-from ..files.programs import PROGRAMS
 from ..files.save import DTYPES
-
-if TYPE_CHECKING:
-    from ..embedding import TokenEmbedding
+from ..files.thumbnail import carrier, thumbnail
+from ..word.embedding import TokenEmbedding
+from ..word.families import FAMILIES, and_list, check_family, family_of, family_title
 
 # Those that a width tells apart; HiDream has two encoders of the same.
 _FAMILIES = [name for name, family in FAMILIES.items() if len(set(family.widths.values())) == len(family.widths)]
@@ -92,7 +94,6 @@ def read_words(
 
     partner: see `read_embedding_file`.
     """
-    from ..files import read_embedding_file
 
     content = read_embedding_file(file, encoder_for_width, partner)
     if family is not None:
@@ -112,17 +113,13 @@ def read_word(
     """The one word in a file. ValueError where there are several."""
     words, warnings = read_words(file, family, encoder_for_width, partner)
     if len(words) > 1:
-        holds = f"{len(words)} words ({shown((word.placeholder for word in words), MOST_LISTED)})"
+        holds = f"{len(words)} words ({quoted((word.placeholder for word in words), MOST_LISTED)})"
         raise ValueError(f"{Path(file).name} holds {holds}; take one out with: textual-inversion extract --word.")
     return words[0], warnings
 
 
 def write_word(word: TokenEmbedding, output: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """Write `word` as the flags say; returns what was written, ready for JSON."""
-    from ..files import save_embedding
-    from ..files.metadata import description_metadata, shortened
-    from ..files.thumbnail import carrier, thumbnail
-    from ..pictures import load_picture
 
     said = {name.replace("-", "_"): getattr(arguments, name.replace("-", "_")) for name in _SAID}
     if arguments.placeholder and word.metadata.get("modelspec.title") == word.placeholder:
@@ -141,7 +138,7 @@ def write_word(word: TokenEmbedding, output: Path, arguments: argparse.Namespace
         "vectors": {key: list(rows.shape) for key, rows in word.vectors.items()},
         "program": arguments.program,
         "left_out": left_out,
-        "told": _told(word, files, arguments.program),
+        "told": _summary_line(word, files, arguments.program),
     }
 
 
@@ -152,7 +149,7 @@ def show(written: Sequence[dict[str, Any]], warnings: Sequence[str], as_json: bo
     if left_out:
         warnings = [
             *warnings,
-            f"What the file said under {joined(list(left_out))} is too long for a word and left out.",
+            f"What the file said under {and_list(list(left_out))} is too long for a word and left out.",
         ]
     if as_json:
         print(json.dumps({"words": list(written), "warnings": list(warnings)}))
@@ -163,10 +160,10 @@ def show(written: Sequence[dict[str, Any]], warnings: Sequence[str], as_json: bo
     return 0
 
 
-def _told(word: TokenEmbedding, files: Sequence[Path], program: str | None) -> str:
+def _summary_line(word: TokenEmbedding, files: Sequence[Path], program: str | None) -> str:
     count = word.num_vectors
-    where = joined(list(map(str, files)))
-    line = f"{shown([word.placeholder])}, {count} vector{'s' * (count > 1)} for {described(word)}: {where}"
+    where = and_list(list(map(str, files)))
+    line = f"{quoted([word.placeholder])}, {count} vector{'s' * (count > 1)} for {family_title(word)}: {where}"
     if program is None or not PROGRAMS[program].prompt:
         return line
     called = PROGRAMS[program].prompt.format(file=files[0].stem, trigger=word.placeholder)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
-from ..captions import OBJECT_TEMPLATES, STYLE_TEMPLATES
+from ..data.captions import OBJECT_TEMPLATES, STYLE_TEMPLATES
 from .concepts import HELD_OUT, UNTOLD, Concept
 from .tokenizer import BIASED_NOUN, NUM_NOUNS, SYNONYMS, invented_nouns
 from .world import (

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..pictures import load_picture
+from ..data.pictures import load_picture
 
 PICTURES = Path(__file__).with_name("pictures")
 

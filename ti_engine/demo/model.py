@@ -1,7 +1,7 @@
 """The demo model's definition: numbers that both backends read, and its networks as diffusers builds them.
 
 One weights file serves both backends. Its keys are `unet.*`, `text_encoder.*` and `vae.*` in diffusers' own layout; the
-host's side (nodes/host/demo.py) maps them to its classes.
+host's side (nodes/host/models/demo.py) maps them to its classes.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import functools
 import random
 import re
 
-from ..captions import OBJECT_TEMPLATES, STYLE_TEMPLATES
+from ..data.captions import OBJECT_TEMPLATES, STYLE_TEMPLATES
 from .world import BACKGROUNDS, COLOURS, SHAPES, STYLES, TEXTURES
 
 START, END, UNKNOWN = "<start>", "<end>", "<unknown>"

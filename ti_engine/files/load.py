@@ -9,13 +9,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..embedding import TokenEmbedding
-from .container import read_container
-from .contents import MOST_PLAIN, shown
-from .encoders import ENCODER_KEYS, assign_encoders, known_width
-from .formats import Found, FoundWord, find_words, may_be_word
-from .lookalikes import shown_name
-from .pair import with_partner
+from ..word.embedding import TokenEmbedding
+from .containers.container import read_container
+from .formats.contents import MOST_PLAIN, quoted
+from .formats.encoders import ENCODER_KEYS, assign_encoders, known_width
+from .formats.lookalikes import printable_name
+from .formats.pair import with_partner
+from .formats.table import Found, FoundWord, find_words, may_be_word
 from .refused import Refused
 
 MAX_VECTORS = 512  # what the longest text encoder takes at once; more are a token table
@@ -59,13 +59,13 @@ def load_embedding(
     """
     file = read_embedding_file(path, encoder_for_width)
     words = [stored.embedding for stored in file.words]
-    names = shown([embedding.placeholder for embedding in words], MOST_LISTED)
+    names = quoted([embedding.placeholder for embedding in words], MOST_LISTED)
     if word is None and len(words) > 1:
-        raise ValueError(f"{shown_name(path)} holds {len(words)} words ({names}); say which.")
+        raise ValueError(f"{printable_name(path)} holds {len(words)} words ({names}); say which.")
     for embedding in words:
         if word in (None, embedding.placeholder):
             return embedding
-    raise ValueError(f"{shown_name(path)} holds no word {word}; it holds {names}.")
+    raise ValueError(f"{printable_name(path)} holds no word {word}; it holds {names}.")
 
 
 def read_embedding_file(
@@ -98,7 +98,7 @@ def read_embedding_file(
             words.append(stored)
             warnings = warnings + [doubt for doubt in doubts if doubt not in warnings]
     except Refused as refused:
-        raise ValueError(f"{shown_name(path)} {refused}.") from refused
+        raise ValueError(f"{printable_name(path)} {refused}.") from refused
     return EmbeddingFile(path.name, f"{kind}: {found.format}", words, warnings)
 
 
@@ -108,7 +108,7 @@ def _found(path: Path) -> tuple[Found, str]:
     try:
         found = find_words(container)
     except Refused as refused:
-        raise ValueError(f"{shown_name(path)} {refused}.") from refused
+        raise ValueError(f"{printable_name(path)} {refused}.") from refused
     return replace(found, warnings=[*container.warnings, *found.warnings]), container.kind
 
 
@@ -130,7 +130,7 @@ def _stored(
 
 def _check_shape(tensor: Tensor, key: str, known: Mapping[int, str]) -> None:
     """Raises Refused for a tensor that cannot be the vectors of a word, whatever its numbers are."""
-    shape, where = list(tensor.shape), f" in {shown([key])}" if key else ""
+    shape, where = list(tensor.shape), f" in {quoted([key])}" if key else ""
     if not tensor.is_floating_point():
         kind = str(tensor.dtype).removeprefix("torch.")
         raise Refused(f"holds {kind} and not floating point numbers{where}, so it is no embedding")
@@ -150,7 +150,7 @@ def _checked(tensor: Tensor, key: str) -> Tensor:
 
     Raises Refused for numbers that are no word.
     """
-    rows, where = tensor.reshape(-1, tensor.shape[-1]), f" in {shown([key])}" if key else ""
+    rows, where = tensor.reshape(-1, tensor.shape[-1]), f" in {quoted([key])}" if key else ""
     stored, rows = rows, rows.to(torch.float32)
     if not bool(rows.isfinite().all()):
         if stored.dtype == torch.float64 and bool(stored.isfinite().all()):

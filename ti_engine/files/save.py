@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..embedding import TokenEmbedding
-from ..families import described, family_of
+from ..word.embedding import TokenEmbedding
+from ..word.families import family_of, family_title
 from .atomic import write_all_atomically
-from .metadata import file_metadata, training_record
-from .programs import PROGRAMS, tensors_for
+from .formats.metadata import file_metadata, training_record
+from .formats.programs import PROGRAMS, tensors_for
 from .thumbnail import CARRIER_SIDE
 
 if TYPE_CHECKING:
@@ -104,10 +104,10 @@ def _picture_file(
         raise ValueError(f"The numbers in a picture are written as text, so there is no {dtype}; leave the dtype out.")
     if family_of(embedding) not in ("sd1", "sd2"):
         raise ValueError(
-            f"A picture holds a word of SD1 or SD2, and {embedding.placeholder} is one of {described(embedding)}; end "
-            f"{path.name} in .safetensors."
+            f"A picture holds a word of SD1 or SD2, and {embedding.placeholder} is one of {family_title(embedding)}; "
+            f"end {path.name} in .safetensors."
         )
-    from .picture_file import write_picture
+    from .containers.picture_file import write_picture
 
     return write_picture(_a1111_content(embedding, path.stem), picture or _plain_picture())
 

@@ -30,7 +30,7 @@ def carrier(picture: Tensor) -> Image:
 
 
 def _scaled(picture: Tensor, side: int) -> Image:
-    from ..contact_sheet import to_image
+    from ..data.contact_sheet import to_image
 
     scale = min(1.0, side / max(picture.shape[1:]))
     size = [max(1, round(length * scale)) for length in picture.shape[1:]]

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..backend import EncoderInfo
-from ..checkpointing import checkpointed
-from ..embedding import TokenEmbedding
-from ..families import said
-from ..gradients import FLOAT16_LOSS_SCALE
-from ..noise import append_dims
+from ..memory.checkpointing import checkpointed
+from ..method.noise import append_dims
+from ..training.backend import EncoderInfo
+from ..training.gradients import FLOAT16_LOSS_SCALE
+from ..word.embedding import TokenEmbedding
+from ..word.families import describe_widths
 from .autoencoder import Autoencoder
 from .families import Conditions, family_of
 from .schedule import diffusion_levels, flow_levels, noise_schedule
@@ -208,7 +208,7 @@ class DiffusersBackend:
         wanted = {key: info.width for key, info in self.encoders.items()}
         had = {key: rows.shape[1] for key, rows in embedding.vectors.items()}
         if any(had.get(key) != width for key, width in wanted.items()):
-            raise ValueError(f"The embedding holds {said(had)}; this model takes {said(wanted)}.")
+            raise ValueError(f"The embedding holds {describe_widths(had)}; this model takes {describe_widths(wanted)}.")
         return self.encode(prompts, embedding.placeholder, embedding.vectors, differentiable=False).cond.rows()
 
     def _encode_empty(self, cond: Conditions) -> dict[str, Tensor]:

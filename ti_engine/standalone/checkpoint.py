@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..families import joined
+from ..word.families import and_list
 from .families import PipelineFamily
 from .folder import Index, absent_parts, part_class, pipeline_class, precision, read_index, reason, weights_of
 
@@ -70,8 +70,8 @@ def open_file(file: Path, config: str | Path | None, dtype: torch.dtype) -> Any:
     held = {part: count for part, count in _held(shapes, family).items() if index.get(part) != [None, None]}
     if family.network not in held:
         raise ValueError(
-            f"{file.name} holds {joined(list(held)) or 'nothing that is known here'} and no {family.network}; give the "
-            "checkpoint of the model itself."
+            f"{file.name} holds {and_list(list(held)) or 'nothing that is known here'} and no {family.network}; give "
+            "the checkpoint of the model itself."
         )
     settings = {**family.left_out, **absent_parts(folder, index, family)}
     settings |= _from_folder(folder, index, family, held, file.name)
@@ -183,7 +183,7 @@ def _from_folder(
     missing = [part for part in wanted if not weights_of(folder, part)]
     if missing:
         raise ValueError(
-            f"{name} holds no {joined(missing)}; give --config a diffusers folder of {family.title} that has the "
+            f"{name} holds no {and_list(missing)}; give --config a diffusers folder of {family.title} that has the "
             f"weights of {'them' if len(missing) > 1 else 'it'}."
         )
     try:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..families import joined
+from ..word.families import and_list
 
 Conditions = Mapping[str, Tensor]
 
@@ -241,6 +241,6 @@ def family_of(models: Any) -> PipelineFamily:
     name = type(models).__name__
     family = SD1 if isinstance(models, LooseParts) else BY_CLASS.get(name)
     if family is None:
-        raise ValueError(f"{name} cannot be used here; {joined(list(BY_CLASS))} can.")
+        raise ValueError(f"{name} cannot be used here; {and_list(list(BY_CLASS))} can.")
     width = models.text_encoder.config.hidden_size if family is SD1 else 0
     return SD2 if width == 1024 else family

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from ..families import joined
+from ..word.families import and_list
 from .families import BY_CLASS, PipelineFamily
 
 _WEIGHTS = ("*.safetensors", "*.bin")
@@ -48,7 +48,7 @@ def read_index(folder: Path, name: str, sentence: str) -> tuple[Index, PipelineF
         raise ValueError(f"{sentence} {file.name} with a list of parts.")
     kind = index.get("_class_name")
     if not isinstance(kind, str) or kind not in BY_CLASS:
-        raise ValueError(f"{name} is a {kind}; {joined(list(BY_CLASS))} can be used here.")
+        raise ValueError(f"{name} is a {kind}; {and_list(list(BY_CLASS))} can be used here.")
     family = BY_CLASS[kind]
     origins = (None, "diffusers", "transformers", family.package)
     foreign = [part for part, origin in index.items() if isinstance(origin, list) and _origin(origin) not in origins]
@@ -56,7 +56,7 @@ def read_index(folder: Path, name: str, sentence: str) -> tuple[Index, PipelineF
         raise ValueError(f"{name} brings code of its own for {', '.join(foreign)}, which is never run.")
     missing = [part for part in family.needed if not _is_there(folder, index, part)]
     if missing:
-        raise ValueError(f"{name} has no {joined(missing)}; give the whole folder of a {kind}.")
+        raise ValueError(f"{name} has no {and_list(missing)}; give the whole folder of a {kind}.")
     for file in sorted(folder.glob("*/*config.json")):
         if file.parent.name in index:
             _check_settings(file, name)

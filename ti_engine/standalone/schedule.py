@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..noise import NoiseSchedule
+from ..method.noise import NoiseSchedule
 
 _PREDICTIONS = ("epsilon", "v_prediction", "sample")
 

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..backend import EncoderInfo
-from ..placeholder import split_at_placeholder
+from ..training.backend import EncoderInfo
+from ..word.placeholder import split_at_placeholder
 
 _LEAST_SHARE = 0.9  # of a text encoder's token table that its tokenizer uses
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from torch import nn
 
-from ..backend import EncoderInfo
+from ..training.backend import EncoderInfo
 from .families import PipelineFamily
 from .text import TextEncoder
 

@@ -28,7 +28,7 @@ from file_bytes import (
 )
 from PIL import Image
 
-from ti_engine.files.picture_pixels import picture_around
+from ti_engine.files.containers.picture_pixels import picture_around
 
 MEBI = 1 << 20
 BOMB = 100 * MEBI  # what comes out: more than any file may take in memory

@@ -26,7 +26,7 @@ def a1111_content() -> dict[str, object]:
 @pytest.fixture(scope="session")
 def a1111_picture(a1111_content: dict[str, object]) -> bytes:
     """The same in a PNG."""
-    from ti_engine.files.picture_file import write_picture
+    from ti_engine.files.containers.picture_file import write_picture
 
     noise = torch.randint(0, 256, (256 * 64 * 3,), generator=torch.Generator().manual_seed(2), dtype=torch.uint8)
     return write_picture(a1111_content, Image.frombytes("RGB", (64, 256), bytes(noise.tolist())))

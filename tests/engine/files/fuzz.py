@@ -34,8 +34,8 @@ from measure import memory
 from safetensors.torch import save
 
 from ti_engine.files import read_embedding_file
-from ti_engine.files.picture_file import write_picture
-from ti_engine.files.picture_pixels import picture_around
+from ti_engine.files.containers.picture_file import write_picture
+from ti_engine.files.containers.picture_pixels import picture_around
 
 SECONDS = 5.0
 MEMORY = 64_000_000

@@ -17,7 +17,7 @@ sys.path.insert(1, str(Path(__file__).resolve().parents[3]))  # behind this fold
 
 from malicious import EXTENSION
 
-from ti_engine.files.container import read_container
+from ti_engine.files.containers.container import read_container
 
 _STATUS, _FORGET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 

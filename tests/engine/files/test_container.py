@@ -13,7 +13,7 @@ from file_bytes import entry, png_bytes, safetensors_bytes, webp_bytes, zip_byte
 from safetensors.torch import save
 
 from ti_engine.files import read_embedding_file
-from ti_engine.files.container import read_container
+from ti_engine.files.containers.container import read_container
 from ti_engine.files.limits import MAX_FILE, MAX_LOADED
 
 WORD = {"emb_params": torch.randn(2, 768, generator=torch.Generator().manual_seed(0))}

@@ -15,10 +15,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ti_engine.files import EmbeddingFile, load, load_embedding, read_embedding_file
-from ti_engine.files.container import Container
-from ti_engine.files.formats import find_words
+from ti_engine.files.containers.container import Container
+from ti_engine.files.formats.table import find_words
 from ti_engine.files.refused import Refused
-from ti_engine.inspection import describe
+from ti_engine.word.inspection import describe
 
 SD1 = {768: "clip_l"}
 SDXL = {768: "clip_l", 1280: "clip_g"}

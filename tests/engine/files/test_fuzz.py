@@ -10,7 +10,7 @@ from file_bytes import name, tensor, text, torch_legacy, torch_zip, whole
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ti_engine.files.container import Container, read_container
+from ti_engine.files.containers.container import Container, read_container
 
 MUTATIONS = 100
 _TARGETS = fuzz.targets()

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from ti_engine.files import load_embedding, read_embedding_file
-from ti_engine.inspection import describe
+from ti_engine.word.inspection import describe
 
 FOLDER = Path(__file__).resolve().parents[3].parent / "shared" / "embeddings"
 pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason=f"the real files are not there: ../shared/{FOLDER.name}")

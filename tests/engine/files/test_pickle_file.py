@@ -12,7 +12,7 @@ from file_bytes import tensor, text, torch_legacy, torch_zip
 from torch import Tensor
 from torch.nn import Parameter, ParameterDict
 
-from ti_engine.files.container import read_container
+from ti_engine.files.containers.container import read_container
 from ti_engine.files.limits import MAX_LOADED
 
 ROWS = torch.randn(2, 8, generator=torch.Generator().manual_seed(0))

@@ -16,9 +16,9 @@ from file_bytes import KEYWORD, chunk, png_bytes
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from ti_engine.files.container import Container, read_container
-from ti_engine.files.picture_file import write_picture
-from ti_engine.files.picture_pixels import picture_around
+from ti_engine.files.containers.container import Container, read_container
+from ti_engine.files.containers.picture_file import write_picture
+from ti_engine.files.containers.picture_pixels import picture_around
 
 SAMPLE = Path(__file__).parents[4] / "shared" / "embeddings" / "a1111_test_embedding.png"
 

@@ -12,9 +12,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ti_engine import TokenEmbedding
-from ti_engine.families import FAMILIES
 from ti_engine.files import save_embedding
-from ti_engine.files.programs import PROGRAMS
+from ti_engine.files.formats.programs import PROGRAMS
+from ti_engine.word.families import FAMILIES
 
 
 def word(family: str | Mapping[str, int], count: int = 2, trigger: str = "<my cat>") -> TokenEmbedding:

@@ -11,7 +11,7 @@ import torch
 from file_bytes import entry, safetensors_bytes
 from safetensors.torch import load_file, save_file
 
-from ti_engine.files.container import read_container
+from ti_engine.files.containers.container import read_container
 
 DTYPES = [
     torch.float64,

@@ -17,11 +17,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from ti_engine import TokenEmbedding, TrainConfig, TrainRecord
-from ti_engine.families import FAMILIES
 from ti_engine.files import atomic, load_embedding, save_embedding, training_metadata
 from ti_engine.files.atomic import write_all_atomically
-from ti_engine.files.metadata import description_metadata, merged_names, shortened
+from ti_engine.files.formats.metadata import description_metadata, merged_names, shortened
 from ti_engine.files.thumbnail import SIDE, thumbnail
+from ti_engine.word.families import FAMILIES
 
 
 def word(family: str = "sd1", count: int = 2, **fields: Any) -> TokenEmbedding:

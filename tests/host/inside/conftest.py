@@ -25,7 +25,7 @@ SETTINGS = dict(
 def models():
     """MODEL, CLIP and VAE of a demo model with random weights, fresh for every test."""
     with torch.inference_mode():
-        return plugin("nodes.host.demo").load_demo_models(REFERENCE / "demo.safetensors")
+        return plugin("nodes.host.models.demo").load_demo_models(REFERENCE / "demo.safetensors")
 
 
 @pytest.fixture

@@ -64,7 +64,11 @@ class Problem:
         return {key: part.view(self.num_vectors, -1) for key, part in parts}
 
     def loss(self, cond):
-        return plugin("ti_engine.loss").diffusion_loss(self.backend, self.latents, self.noise, self.sigma, cond).sum()
+        return (
+            plugin("ti_engine.method.loss")
+            .diffusion_loss(self.backend, self.latents, self.noise, self.sigma, cond)
+            .sum()
+        )
 
     def at(self, flat):
         return self.loss(self.backend.encode(CAPTIONS, "S*", self.vectors(flat), differentiable=False).cond)
@@ -80,7 +84,7 @@ class Problem:
         """As the formula says it, without cutting the graph in two."""
         flat = self.start.clone().requires_grad_(True)
         encoded = self.backend.encode(CAPTIONS, "S*", self.vectors(flat), differentiable=True)
-        whole = plugin("nodes.host.caption_encoding").Conditioning(encoded.encoded, encoded.cond.index)
+        whole = plugin("nodes.host.text.caption_encoding").Conditioning(encoded.encoded, encoded.cond.index)
         self.loss(whole).backward()
         return flat.grad
 

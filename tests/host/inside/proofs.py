@@ -35,7 +35,7 @@ def _host() -> dict[str, Any]:
 
 def all_families() -> dict[str, str | None]:
     """Every name in the host's list of models -> why it is refused; None where it is not."""
-    refused = plugin("nodes.host.known_families").REFUSED
+    refused = plugin("nodes.host.models.known_families").REFUSED
     return {family.__name__: refused.get(_model_class(family)) for family in comfy.supported_models.models}
 
 

@@ -82,7 +82,7 @@ def _scaled(weights: dict[str, Tensor], chosen: Callable[[str], bool]) -> dict[s
 
 def parts(tensor: Tensor) -> list[Tensor]:
     """The plain tensors that a weight is made of."""
-    quantised = plugin("nodes.host.quantised")
+    quantised = plugin("nodes.host.models.quantised")
     return quantised.parts_of(tensor) if quantised.is_quantised(tensor) else [tensor]
 
 

@@ -150,4 +150,4 @@ def test_captions_are_used(train):
 
 def test_missing_weights_are_one_sentence(tmp_path):
     with pytest.raises(ValueError, match="are missing; install"):
-        plugin("nodes.host.demo").load_demo_models(tmp_path / "none.safetensors")
+        plugin("nodes.host.models.demo").load_demo_models(tmp_path / "none.safetensors")

@@ -108,7 +108,7 @@ def test_everything_is_given_back_after_an_error(models, train, monkeypatch, pla
 def test_cancel_takes_effect_within_a_step(models, train, monkeypatch):
     picture = ksampler(models)
     before = snapshot(models)
-    progress = plugin("nodes.host.progress").RunProgress
+    progress = plugin("nodes.host.page.progress").RunProgress
     original, seen = progress.step, []
 
     def step(self, step):
@@ -131,12 +131,12 @@ def fail_at(monkeypatch, place, error):
         raise error
 
     if place == "between the steps":
-        progress = plugin("nodes.host.progress").RunProgress
+        progress = plugin("nodes.host.page.progress").RunProgress
         monkeypatch.setattr(progress, "step", lambda self, step: fail() if step.index == 2 else None)
     elif place == "in the UNet":
         monkeypatch.setattr(plugin("nodes.host.denoiser"), "attention_pytorch", fail)
     else:
-        monkeypatch.setattr(plugin("nodes.host.picture").comfy.sample, "sample", fail)
+        monkeypatch.setattr(plugin("nodes.host.sampling").comfy.sample, "sample", fail)
 
 
 def test_a_lora_is_trained_with_and_still_there_afterwards(models, train):
@@ -160,7 +160,7 @@ def test_clip_skip_is_obeyed(models, train):
 
 
 def test_a_loss_of_nan_keeps_the_last_good_vectors(train, monkeypatch):
-    backend, progress = plugin("nodes.host.backend"), plugin("nodes.host.progress").RunProgress
+    backend, progress = plugin("nodes.host.backend"), plugin("nodes.host.page.progress").RunProgress
     denoise, steps = backend.denoise, []
     monkeypatch.setattr(progress, "step", lambda self, step: steps.append(step.index))
     monkeypatch.setattr(backend, "denoise", lambda *args: denoise(*args) * (math.nan if steps[-1:] == [2] else 1))
@@ -191,7 +191,7 @@ def test_a_gradient_of_zero_is_one_sentence(train, monkeypatch):
 def test_a_full_memory_keeps_what_was_learned(models, train, monkeypatch, at):
     """Nothing was learned before the first update: an error; after it: the word, and the reason in the report."""
     picture, before = ksampler(models), snapshot(models)
-    backend, progress, steps = plugin("nodes.host.backend"), plugin("nodes.host.progress").RunProgress, []
+    backend, progress, steps = plugin("nodes.host.backend"), plugin("nodes.host.page.progress").RunProgress, []
     denoise = backend.denoise
 
     def full(*args):
@@ -216,7 +216,7 @@ def test_models_that_do_not_fit_while_they_are_loaded(train, monkeypatch):
     def full(*_, **__):
         raise comfy.model_management.OOM_EXCEPTION("out of memory, on purpose")
 
-    monkeypatch.setattr(plugin("nodes.host.borrow").memory, "load_models_gpu", full)
+    monkeypatch.setattr(plugin("nodes.host.loan.borrow").memory, "load_models_gpu", full)
     monkeypatch.setattr(plugin("nodes.host.backend").HostBackend, "encode_pictures", lambda _, pictures: (
         torch.zeros(len(pictures), 4, 8, 8), torch.zeros(len(pictures), 4, 8, 8)
     ))  # fmt: skip
@@ -235,10 +235,10 @@ def test_a_preview_without_memory_does_not_end_the_run(models, train, monkeypatc
         held.append(weakref.ref(picture))
         raise comfy.model_management.OOM_EXCEPTION("out of memory, on purpose")
 
-    loan = plugin("nodes.host.borrow").Loan
+    loan = plugin("nodes.host.loan.borrow").Loan
     take = loan._take
     plain = vectors(train())
-    monkeypatch.setattr(plugin("nodes.host.picture").comfy.sample, "sample", full)
+    monkeypatch.setattr(plugin("nodes.host.sampling").comfy.sample, "sample", full)
     monkeypatch.setattr(loan, "_take", lambda self: (there_when_taken.extend(one() for one in held), take(self)))
     assert torch.equal(vectors(train(preview_every=[1])), plain)
     assert there_when_taken and set(there_when_taken) == {None}  # its memory is free for what training needs
@@ -266,7 +266,7 @@ def test_float16_is_trained_with_a_scaled_loss(models):
     assert backend(*models).loss_scale == 1
     models.model.model.manual_cast_dtype = torch.float16
     try:
-        assert backend(*models).loss_scale == plugin("ti_engine.gradients").FLOAT16_LOSS_SCALE > 1
+        assert backend(*models).loss_scale == plugin("ti_engine.training.gradients").FLOAT16_LOSS_SCALE > 1
     finally:
         models.model.model.manual_cast_dtype = None
 
@@ -332,7 +332,7 @@ def test_the_cost_is_that_of_the_way_a_run_ended_in(models, monkeypatch):
 
 def test_nothing_is_counted_where_memory_is_plenty(backend, monkeypatch):
     counted = []
-    monkeypatch.setattr(plugin("nodes.host.step_count"), "counted_parts", lambda *_, **__: counted.append(1))
+    monkeypatch.setattr(plugin("nodes.host.loan.step_count"), "counted_parts", lambda *_, **__: counted.append(1))
     for free, way in ((1e15, 0), (1e6, 2)):
         monkeypatch.setattr(plugin("nodes.host.backend"), "available_memory", lambda *_, free=free: free)
         with torch.inference_mode(False), backend.lent(2, 64) as loan:

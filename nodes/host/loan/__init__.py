@@ -1,0 +1,1 @@
+"""Borrowing the host's models for training, in the memory that there is."""

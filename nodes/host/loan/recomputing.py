@@ -1,0 +1,72 @@
+"""What of a model and its text encoders runs a second time for the gradient, to save memory; and what but once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+from comfy.ldm.modules.attention import SpatialTransformer
+from comfy.sd1_clip import SDClipModel
+from torch import nn
+
+from ....ti_engine.memory.checkpointing import checkpointed
+from ....ti_engine.memory.overwritten import overwriting_allowed
+from ....ti_engine.memory.plan import Recompute
+from ..text.caption_encoding import encoder_guard
+from ..text.frozen_prefix import frozen_prefixes
+
+_SEQUENCES = (nn.ModuleList, nn.ModuleDict, nn.Sequential, SpatialTransformer)
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """The layers of the text encoders and the blocks of the denoiser, as far as they can be checkpointed.
+
+    denoiser_adds_in_place: its blocks overwrite what autograd would have to keep. prefixes: as of prompt_prefixes.
+    """
+
+    encoders: Sequence[nn.Module]
+    denoiser: Sequence[nn.Module]
+    denoiser_adds_in_place: bool
+    prefixes: Mapping[SDClipModel, Sequence[int]] = field(default_factory=dict)
+
+    def ways(self, gradient_checkpointing: str) -> tuple[Recompute, ...]:
+        """The ways to choose from, the fastest first, for a setting of TrainConfig."""
+        if gradient_checkpointing == "off":
+            return (Recompute.NOTHING,)
+        if gradient_checkpointing == "on":
+            return (Recompute.EVERYTHING,)
+        return tuple(Recompute)
+
+    @contextmanager
+    def recomputed(self, way: Recompute) -> Iterator[None]:
+        """Checkpoints what `way` says while this lasts, in which no weight may change."""
+        with ExitStack() as stack:
+            if way >= Recompute.ENCODERS:
+                stack.enter_context(checkpointed(self.encoders, encoder_guard))
+            if way >= Recompute.EVERYTHING:
+                guard = overwriting_allowed if self.denoiser_adds_in_place else nullcontext
+                stack.enter_context(checkpointed(self.denoiser, guard))
+            stack.enter_context(frozen_prefixes(self.prefixes))  # outside: a layer runs twice for what is behind it
+            yield
+
+
+def blocks_of(network: nn.Module) -> list[nn.Module]:
+    """The outermost modules in the network's lists, without single layers.
+
+    Of a UNet its residual and its transformer blocks, whose sequences the host goes through itself; of a transformer
+    its layers. Empty for a network without lists.
+    """
+    return list(_blocks(network, inside=isinstance(network, _SEQUENCES)))
+
+
+def _blocks(module: nn.Module, inside: bool) -> Iterator[Any]:
+    for child in module.children():
+        if isinstance(child, _SEQUENCES):
+            yield from _blocks(child, inside=True)
+        elif not inside:
+            yield from _blocks(child, inside=False)
+        elif any(True for _ in child.children()):
+            yield child

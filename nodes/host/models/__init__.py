@@ -1,0 +1,1 @@
+"""The host's models: which family they are, their vocabularies, their weights."""

@@ -1,0 +1,119 @@
+"""The words that the frozen text encoder knows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ....ti_engine import EncoderInfo
+from ....ti_engine.demo.tokenizer import UNKNOWN
+from .encoders import TextEncoder, text_encoders
+
+_MOST_VECTORS = 256  # where the encoder itself has no limit (T5)
+_ROWS = 8192  # of the vocabulary at a time, so that no second copy of it is made
+
+
+class Vocabulary:
+    """Token vectors by word and words by vector, read through the encoder's own embedding layer."""
+
+    def __init__(self, encoder: TextEncoder) -> None:
+        self._tokenizer = encoder.tokenizer
+        self._layer: Any = encoder.network.transformer.get_input_embeddings()
+
+    @torch.no_grad()
+    def info(self) -> EncoderInfo:
+        """Width, room and scale of the vocabulary."""
+        square, norm, count, width = 0.0, 0.0, 0, 0
+        for rows in self._chunks():
+            square += float(rows.double().square().sum())
+            norm += float(rows.norm(dim=1).double().sum())
+            count, width = count + len(rows), rows.shape[1]
+        room = min(self._tokenizer.max_length - 2, _MOST_VECTORS)  # start and end token
+        return EncoderInfo(width, room, (square / (count * width)) ** 0.5, norm / count)
+
+    def unknown(self, words: str) -> list[str]:
+        """Those of `words` that the vocabulary does not hold."""
+        return [word for word in words.split() if not self._known_ids(word)]
+
+    def token_ids(self, words: str) -> list[int]:
+        """The tokens of `words`. ValueError with the word that the vocabulary does not hold."""
+        if unknown := self.unknown(words):
+            raise ValueError(
+                f"initial_words: the text encoder does not know {', '.join(map(repr, unknown))}; "
+                "choose other words, or leave initial_words empty to start at random."
+            )
+        return self._ids(words)
+
+    @torch.no_grad()
+    def vectors(self, words: str) -> Tensor:
+        """The vectors [tokens, width] of the tokens of `words`, in float32 on the CPU."""
+        return self._rows(torch.tensor(self.token_ids(words)))
+
+    @torch.no_grad()
+    def nearest(self, vector: Tensor, count: int) -> list[tuple[str, float]]:
+        """The `count` tokens that point most in the direction of `vector` [width], with the cosine."""
+        cosines = torch.cat([F.cosine_similarity(rows, vector.float().cpu()[None]) for rows in self._chunks()])
+        best = cosines.topk(min(count, len(cosines)))
+        words = self._tokenizer.inv_vocab
+        return [
+            (str(words.get(int(i), f"token {int(i)}")).removesuffix("</w>"), float(c))
+            for c, i in zip(best.values, best.indices, strict=True)
+        ]
+
+    def _known_ids(self, word: str) -> list[int]:
+        ids = self._ids(word)
+        vocabulary = self._tokenizer.inv_vocab
+        strange = {i for i in ids if vocabulary.get(i) in (UNKNOWN, "<unk>")} | {self._tokenizer.end_token}
+        return [] if strange & set(ids) else ids
+
+    def _ids(self, text: str) -> list[int]:
+        end = -1 if self._tokenizer.tokenizer_adds_end_token else None
+        return self._tokenizer.tokenizer(text)["input_ids"][self._tokenizer.tokens_start : end]
+
+    def _chunks(self) -> Iterator[Tensor]:
+        size = self._layer.weight.shape[0]
+        return (self._rows(ids) for ids in torch.arange(size).split(_ROWS))
+
+    def _rows(self, ids: Tensor) -> Tensor:
+        # Through the layer and not from its weight: newer hosts scale inside of it.
+        ids = ids.to(self._layer.weight.device)
+        with _not_faulted_in(self._layer):
+            return self._layer(ids, out_dtype=torch.float32).detach().cpu().clone()
+
+
+@contextmanager
+def _not_faulted_in(layer: Any) -> Iterator[None]:
+    """A host that loads dynamically copies the whole table for every call of such a layer; without its mark, none."""
+    mark = vars(layer).pop("_v", None)
+    try:
+        yield
+    finally:
+        if mark is not None:
+            layer._v = mark
+
+
+class ClipVocabulary:
+    """The words of all text encoders of a CLIP; what `ti_engine.inspection` compares with.
+
+    encoders: encoder key -> width, room and scale of its vocabulary.
+    """
+
+    def __init__(self, clip: Any) -> None:
+        self._vocabularies = {key: Vocabulary(encoder) for key, encoder in text_encoders(clip).items()}
+        self.encoders: Mapping[str, EncoderInfo] = {key: v.info() for key, v in self._vocabularies.items()}
+
+    def nearest_words(self, key: str, vector: Tensor, count: int) -> list[tuple[str, float]]:
+        """The `count` tokens of an encoder that point most in the direction of `vector` [width], with the cosine."""
+        return self._vocabularies[key].nearest(vector, count)
+
+    def word_vectors(self, words: str) -> dict[str, Tensor]:
+        """Encoder key -> the vectors [tokens, width] of `words`. ValueError for words that an encoder does not know."""
+        for key, vocabulary in self._vocabularies.items():
+            if unknown := vocabulary.unknown(words):
+                raise ValueError(f"{key} does not know {', '.join(map(repr, unknown))}; choose words that it knows.")
+        return {key: vocabulary.vectors(words) for key, vocabulary in self._vocabularies.items()}

@@ -1,0 +1,1 @@
+"""What the browser page shows while a run goes on."""

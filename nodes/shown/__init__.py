@@ -1,0 +1,1 @@
+"""What the nodes show: reports, the loss plot, the norm plot."""

@@ -1,0 +1,44 @@
+"""The text that Train Textual Inversion gives out when it is done."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ...ti_engine import Backend, TrainConfig, TrainRecord
+from ...ti_engine.training.start_vectors import trained_encoders
+
+_NEAREST = 5
+
+
+def train_report(
+    backend: Backend,
+    config: TrainConfig,
+    record: TrainRecord,
+    seconds: float,
+    warnings: Sequence[str] = (),
+    cost: str = "",
+) -> str:
+    """What was learned, how far it came, what it cost, and what to look out for; one fact a line."""
+    done = len(record.trajectory) - 1
+    best = record.best_step
+    word = record.embedding()
+    lines = [
+        f"{config.placeholder}: {word.num_vectors} vector(s), the best of {done} of {config.steps} steps "
+        f"(step {best}), in {seconds:.0f} s.",
+        f"Model: {backend.description}.",
+        f"Trained for {' + '.join(trained_encoders(backend, config))}, {config.resolution} px{cost and f', {cost}'}.",
+    ]
+    if best in record.evaluations:
+        first, lowest = record.evaluations[0], record.evaluations[best]
+        lines.append(f"Loss on the fixed evaluation set: {first:.4f} before, {lowest:.4f} at step {best}.")
+    if record.stopped:
+        lines.append(f"Ended early: {record.stopped}")
+    for key, rows in word.vectors.items():
+        usual, scale = backend.encoders[key].norm, backend.encoders[key].scale
+        lines.append(f"Learning rate for {key}: {config.learning_rate:g} x {scale:.3g}, the scale of its vocabulary.")
+        length = float(rows.norm(dim=1).mean())
+        lines.append(f"Length of the vectors of {key}: {length:.3g}; the vocabulary's is {usual:.3g} on average.")
+        for number, row in enumerate(rows, 1):
+            nearest = ", ".join(f"{w} {c:.2f}" for w, c in backend.nearest_words(key, row, _NEAREST))
+            lines.append(f"Words nearest to vector {number}: {nearest}.")
+    return "\n".join([*lines, *(f"Warning: {warning}" for warning in warnings)])

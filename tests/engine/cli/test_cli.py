@@ -1,0 +1,455 @@
+"""The command line through main([...]): what it writes, prints and returns, and what it says to bad input."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+pytest.importorskip("diffusers")
+pytest.importorskip("transformers")
+
+from small_models import small_autoencoder, small_scheduler, small_text_encoder, small_unet
+
+from ti_engine import TokenEmbedding
+from ti_engine import train as train_loop
+from ti_engine.cli import main
+from ti_engine.demo import model
+from ti_engine.demo.learn import main as demo
+from ti_engine.files import load_embedding, save_embedding
+from ti_engine.training.config import PRESETS, TrainConfig
+from ti_engine.training.gradients import GradientSum
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights of the demo model's shape: the tests are about the commands and not about what is learned."""
+    torch.manual_seed(0)
+    file = tmp_path_factory.mktemp("model") / "demo.safetensors"
+    parts = {
+        "unet.": model.build_unet(),
+        "text_encoder.": model.build_text_encoder(),
+        "vae.": model.build_autoencoder(),
+    }
+    tensors = {
+        prefix + name: tensor.half().contiguous()
+        for prefix, part in parts.items()
+        for name, tensor in part.state_dict().items()
+    }
+    save_file(tensors, file)
+    return file
+
+
+@pytest.fixture(autouse=True)
+def in_folder(tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test has a folder of its own with two pictures."""
+    monkeypatch.setattr(model, "WEIGHTS", weights)
+    monkeypatch.chdir(tmp_path)
+    for name, colour in (("a.png", "red"), ("b.jpg", "blue")):
+        Image.new("RGB", (40, 50), colour).save(name)
+
+
+QUICK = [
+    "--model",
+    "demo",
+    "--steps",
+    "2",
+    "--batch-size",
+    "2",
+    "--evaluate-every",
+    "1",
+    "--resolution",
+    "64",
+    "--quiet",
+]
+Output = pytest.CaptureFixture[str]
+
+
+def test_train_generate_inspect(capsys: Output) -> None:
+    assert main(["train", "a.png", "b.jpg", *QUICK, "--num-vectors", "2", "--output", "w.safetensors", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["file"] == "w.safetensors"
+    assert result["steps"] == 2
+    assert result["settings"]["num_vectors"] == 2
+
+    assert main(["inspect", "w.safetensors", "--json", "--model", "demo"]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert content["format"] == "safetensors: emb_params"
+    (word,) = content["words"]
+    assert word["name"] == "S*"
+    assert word["vectors"]["clip_l"]["shape"] == [2, 128]
+    assert word["vectors"]["clip_l"]["dtype"] == "float32"
+    assert len(word["vectors"]["clip_l"]["sha256_f32"]) == 64
+    record = json.loads(word["metadata"]["textual_inversion"])
+    assert record["model"]["name"] == "demo"
+    assert len(record["model"]["sha256"]) == 64
+    assert record["num_pictures"] == 2
+    assert str(Path.cwd()) not in word["metadata"]["textual_inversion"]
+
+    prompt = ["generate", "a photo of S*", "--model", "demo", "--embedding", "w.safetensors", "--output", "out"]
+    prompt += ["--num-images", "2", "--seed", "5", "--steps", "2", "--resolution", "64"]
+    assert main([*prompt, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["seeds"] == [5, 6]
+    assert Image.open("out/6.png").size == (64, 64)
+    assert main(prompt) == 2
+    assert "exists already" in capsys.readouterr().err
+
+
+def test_a_preset_changes_several_settings(capsys: Output) -> None:
+    arguments = ["train", "a.png", "b.jpg", *QUICK, "--preset", "paper", "--json"]
+    assert main(arguments) == 0
+    settings = json.loads(capsys.readouterr().out)["settings"]
+    assert (settings["learning_rate"], settings["schedule"], settings["flip"]) == (0.04, "constant", True)
+    assert settings["steps"] == 2  # a flag of its own counts more
+
+
+def test_warnings_come_before_the_run_and_after_it(capsys: Output) -> None:
+    assert main(["train", "a.png", *QUICK, "--learning-rate", "10", "--evaluate-every", "0"]) == 0
+    first, *others = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
+    assert "only one picture" in first and any("times as long as a word" in line for line in others)
+
+
+def test_a_run_that_ends_in_nan_is_saved_with_the_reason(monkeypatch: pytest.MonkeyPatch, capsys: Output) -> None:
+    loop = train_loop
+
+    def stopped(*arguments: Any) -> Iterator[Any]:
+        for step in loop(*arguments):
+            step.record.stopped = (
+                "The loss became nan at step 2; the vectors from before are kept." if step.index else None
+            )
+            yield step
+
+    monkeypatch.setattr(importlib.import_module("ti_engine.cli.train"), "train", stopped)
+    assert main(["train", "a.png", *QUICK]) == 0
+    assert "The loss became nan at step 2" in capsys.readouterr().err
+    assert load_embedding("word.safetensors").num_vectors == 1
+
+
+def test_the_same_seed_gives_the_same_file_content() -> None:
+    for name in ("one", "two"):
+        assert main(["train", "a.png", "b.jpg", *QUICK, "--output", f"{name}.safetensors"]) == 0
+    one, two = (load_embedding(f"{name}.safetensors", {128: "clip_l"}).vectors["clip_l"] for name in ("one", "two"))
+    assert torch.equal(one, two)
+
+
+def test_start_from_a_file_takes_over_its_size() -> None:
+    save_embedding(TokenEmbedding({"clip_l": torch.ones(3, 128)}), "start.safetensors")
+    assert main(["train", "a.png", *QUICK, "--init-from", "start.safetensors"]) == 0
+    assert load_embedding("word.safetensors").num_vectors == 3
+
+
+def test_captions_beside_pictures_and_in_a_file(capsys: Output) -> None:
+    Path("a.txt").write_text("a red S*")
+    assert main(["train", ".", *QUICK, "--what", "custom", "--templates", "my {}"]) == 0
+    Path("lines").write_text("a red S*\n")
+    assert main(["train", "a.png", "b.jpg", *QUICK, "--captions", "lines", "--overwrite"]) == 2
+    assert "1 lines for 2 pictures" in capsys.readouterr().err
+    Path("lines").write_text("a red S*\na blue thing\n")
+    assert main(["train", "a.png", "b.jpg", *QUICK, "--captions", "lines", "--overwrite"]) == 2
+    assert "does not contain 'S*'" in capsys.readouterr().err
+
+
+def test_ctrl_c_keeps_what_was_learned(monkeypatch: pytest.MonkeyPatch, capsys: Output) -> None:
+    loop = train_loop
+
+    def interrupted(*arguments: Any) -> Iterator[Any]:
+        for step in loop(*arguments):
+            yield step
+            if step.index == stop_after:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(importlib.import_module("ti_engine.cli.train"), "train", interrupted)
+    stop_after = 1
+    assert main(["train", "a.png", *QUICK]) == 130
+    assert "what was learned is saved" in capsys.readouterr().err
+    assert load_embedding("word.safetensors").num_vectors == 1
+    stop_after = 0
+    assert main(["train", "a.png", *QUICK, "--output", "none.safetensors"]) == 130
+    assert not Path("none.safetensors").exists()
+
+
+def test_a_full_memory_keeps_what_was_learned(monkeypatch: pytest.MonkeyPatch, capsys: Output) -> None:
+    gradient = GradientSum.of
+
+    def full(summed: GradientSum, samples: Any) -> float:
+        nonlocal full_after
+        full_after -= 1
+        if full_after < 0:
+            raise torch.cuda.OutOfMemoryError
+        return gradient(summed, samples)
+
+    monkeypatch.setattr(GradientSum, "of", full)
+    full_after = 1
+    assert main(["train", "a.png", *QUICK]) == 0
+    assert "There was no memory for step 2. Lower the batch size" in capsys.readouterr().err
+    assert load_embedding("word.safetensors").num_vectors == 1
+    full_after = 0
+    assert main(["train", "a.png", *QUICK, "--output", "none.safetensors"]) == 2
+    assert "The memory of cpu is full" in capsys.readouterr().err
+    assert not Path("none.safetensors").exists()
+
+
+def test_what_was_learned_is_not_lost_when_it_cannot_be_saved(monkeypatch: pytest.MonkeyPatch, capsys: Output) -> None:
+    loop = train_loop
+
+    def folder_taken(*arguments: Any) -> Iterator[Any]:
+        Path("folder").write_text("")
+        yield from loop(*arguments)
+
+    monkeypatch.setattr(importlib.import_module("ti_engine.cli.train"), "train", folder_taken)
+    assert main(["train", "a.png", *QUICK, "--output", "folder/my.safetensors"]) == 2
+    error = capsys.readouterr().err
+    assert "my.safetensors could not be written" in error
+    rescued = Path(error.split(" is in ")[1].split(" instead")[0])
+    assert load_embedding(rescued).num_vectors == 1
+    rescued.unlink()
+    rescued.parent.rmdir()
+
+
+@pytest.mark.parametrize(
+    ("output", "sentence"),
+    [
+        ("a.png/w.safetensors", "because a part of its path is a file and not a folder"),
+        ("a.png/new/w.safetensors", "because a part of its path is a file and not a folder"),
+        ("folder.safetensors", "because a folder has that name"),
+        ("new/" + 300 * "w" + ".safetensors", "because the name is too long"),
+        ("new/" + 300 * "w" + "/w.safetensors", "because the name is too long"),
+        ("a\0b.safetensors", "'a\\x00b.safetensors' could not be written, because its name holds a character"),
+    ],
+)
+def test_an_output_that_cannot_be_written_is_told_before_the_model_is_opened(
+    output: str, sentence: str, capsys: Output
+) -> None:
+    Path("folder.safetensors").mkdir()
+    before = sorted(Path().rglob("*"))
+    for command in (["train", "a.png"], ["merge", "--add", "cat"]):
+        assert main([*command, "--model", "nowhere", "--output", output, "--overwrite"]) == 2
+        error = capsys.readouterr().err
+        assert sentence in error
+        assert len(error.splitlines()) == 1 and "nowhere" not in error
+    assert main(["generate", "S*", "--model", "nowhere", "--embedding", "w.pt", "--output", f"a.png/{output}"]) == 2
+    assert "could not be written" in capsys.readouterr().err
+    assert sorted(Path().rglob("*")) == before
+
+
+def test_ctrl_c_while_torch_is_imported_is_one_sentence() -> None:
+    ours = [sys.executable, "-X", "importtime", "-m", "ti_engine", "train", "--help"]
+    with subprocess.Popen(ours, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        assert process.stderr is not None
+        assert any("| " in line and " torch." in line for line in process.stderr)  # reads until the first part of it
+        process.send_signal(signal.SIGINT)
+        said = [line for line in process.stderr if not line.startswith("import time:") and line.strip()]
+    assert said == ["textual-inversion: stopped; nothing was written.\n"]
+    assert process.returncode == 130
+
+
+def test_importing_the_engine_loads_no_torch_and_leaves_ctrl_c_alone() -> None:
+    code = (
+        "import signal, sys, ti_engine, ti_engine.cli\n"
+        "print('torch' in sys.modules, signal.getsignal(signal.SIGINT) is signal.default_int_handler)\n"
+        "from ti_engine import TrainConfig\n"
+        "print('torch' in sys.modules)\n"
+        "try: ti_engine.cli.main(['train', '--help'])\n"
+        "except SystemExit: print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    first, second, *_, last = done.stdout.splitlines()
+    assert (first, second, last) == ("False True", "False", "True"), done.stderr
+
+
+def test_every_public_name_of_the_engine_is_found_and_no_other() -> None:
+    code = (
+        "import ti_engine\n"
+        "print(all(getattr(ti_engine, name) is not None for name in ti_engine.__all__))\n"
+        "print(hasattr(ti_engine, 'no_such_name'))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.split() == ["True", "False"], done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ([], "required"),
+        (["train"], "required"),
+        (["train", "none.png", *QUICK], "There is no picture none.png"),
+        (["train", "broken.png", *QUICK], "broken.png"),
+        (["train", "empty", *QUICK], "holds no picture"),
+        (["train", "a.png", "--model", "nowhere"], "There is no model nowhere"),
+        (["train", "a.png", "--model", "empty"], "no diffusers pipeline"),
+        (["train", "a.png", "--model", "xl"], "StableDiffusionXLPipeline"),
+        (["train", "a.png", "--model", "a.png"], "is no checkpoint"),
+        (["train", "a.png", "--model", "sd.safetensors", "--config", "empty"], "no diffusers folder"),
+        (["train", "a.png", "--model", "demo", "--device", "gpu7"], "There is no device"),
+        (["train", "a.png", "--model", "demo", "--device", "meta"], "There is no device 'meta'"),
+        (["train", "a.png", "--model", "/dev/null"], "null is neither a file nor a folder"),
+        (["train", "a.png", *QUICK, "--captions", "empty"], "empty is no file; give a text file"),
+        (["train", "a.png", *QUICK, "--steps", "0"], "steps must be"),
+        (["train", "a.png", *QUICK, "--steps", "many"], "invalid int value"),
+        (["train", "a.png", *QUICK, "--learning-rate", "0"], "learning_rate must be"),
+        (["train", "a.png", *QUICK, "--learning-rate", "nan"], "learning_rate must be"),
+        (["train", "a.png", *QUICK, "--placeholder", ""], "placeholder is empty"),
+        (["train", "a.png", *QUICK, "--placeholder", "a,b"], "must not contain ',' because"),
+        (["train", "a.png", *QUICK, "--initial-words", "gloop"], "gloop"),
+        (["train", "a.png", *QUICK, "--num-vectors", "500"], "use fewer"),
+        (["train", "a.png", *QUICK, "--output", "a.pt"], "must end in .safetensors"),
+        (["train", "a.png", *QUICK, "--output", "old.safetensors"], "exists already"),
+        (["train", "a.png", *QUICK, "--captions", "none.txt"], "no caption file"),
+        (["train", "a.png", *QUICK, "--captions", "broken.png"], "no text in UTF-8"),
+        (["inspect", "none.safetensors"], "There is no file"),
+        (["inspect", "a.png"], "a picture without an embedding"),
+        (["inspect", "old.safetensors", "--model", "demo"], "width 768"),
+        (["generate", "a S*", "--model", "demo", "--embedding", "none.pt", "--output", "o"], "There is no file"),
+        (["generate", "a cat", "--model", "demo", "--embedding", "w.safetensors", "--output", "o"], "does not contain"),
+        (["generate", "S*", "--model", "demo", "--embedding", "old.safetensors", "--output", "o"], "width 768"),
+        (
+            ["generate", "S*", "--model", "demo", "--embedding", "w.safetensors", "--output", "o", "--num-images", "0"],
+            "--num-images must be",
+        ),
+        *(
+            (
+                ["generate", "S*", "--model", "demo", "--embedding", "w.safetensors", "--output", "o", "--guidance", x],
+                f"--guidance must be from 0 to 1000, got {x}",
+            )
+            for x in ("nan", "inf", "-1.0")
+        ),
+        (["train", "a.png", *QUICK, "--gradient-clip", "inf"], "gradient_clip must be a number at least 0, got inf"),
+        (
+            ["merge", "w.safetensors", "--weights", "nan", "--output", "m.safetensors"],
+            "--weights must be finite numbers, got",
+        ),
+        (
+            [
+                "merge",
+                "w.safetensors",
+                "w.safetensors",
+                "--method",
+                "slerp",
+                "--weights",
+                "1",
+                "inf",
+                "--output",
+                "m.safetensors",
+            ],
+            "--weights must be finite numbers, got 1.0 inf",
+        ),
+        (
+            [
+                "generate",
+                "S*",
+                "--model",
+                "demo",
+                "--embedding",
+                "w.safetensors",
+                "--output",
+                "o",
+                "--resolution",
+                "99",
+            ],
+            "--resolution must be",
+        ),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_code_2(arguments: list[str], sentence: str, capsys: Output) -> None:
+    Path("empty").mkdir()
+    Path("xl").mkdir()
+    Path("xl/model_index.json").write_text('{"_class_name": "StableDiffusionXLPipeline"}')
+    Path("broken.png").write_bytes(b"\x89PNG\r\n\x1a\n\xff\xfe")
+    save_file({"x": torch.zeros(1)}, "sd.safetensors")
+    save_embedding(TokenEmbedding({"clip_l": torch.ones(1, 768)}), "old.safetensors")
+    save_embedding(TokenEmbedding({"clip_l": torch.ones(1, 128)}), "w.safetensors")
+    old = Path("old.safetensors").read_bytes()
+    try:
+        code = main(arguments)
+    except SystemExit as exit:  # argparse's own
+        code = exit.code
+    streams = capsys.readouterr()
+    assert code == 2
+    assert sentence in streams.err
+    assert streams.out == ""
+    last = streams.err.strip().splitlines()[-1]
+    assert last.startswith("textual-inversion")
+    assert "Traceback" not in streams.err
+    assert Path("old.safetensors").read_bytes() == old
+
+
+def test_help_names_every_setting_and_its_default(capsys: Output) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["train", "--help"])
+    assert end.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    for name in set(TrainConfig().to_dict()) - {"preview_every"}:
+        assert "--" + name.replace("_", "-") in text
+    assert f"[{TrainConfig.steps}]" in text
+    assert all(name in text for name in PRESETS)
+
+
+def test_the_demo_writes_its_three_files(monkeypatch: pytest.MonkeyPatch, capsys: Output) -> None:
+    small = {"steps": 2, "batch_size": 2, "evaluate_every": 1, "resolution": 128}
+    module: Any = sys.modules["ti_engine.demo.learn"]
+    monkeypatch.setattr(module, "TrainConfig", lambda **changes: TrainConfig(**{**small, **changes}))
+    monkeypatch.setattr(module, "SAMPLER_STEPS", 2)
+    for _ in range(2):  # the second run replaces what the first one wrote
+        assert demo() == 0
+    assert sorted(f.name for f in Path("demo-output").iterdir()) == [
+        "contact-sheet.png",
+        "report.json",
+        "word.safetensors",
+    ]
+    report = json.loads(Path("demo-output/report.json").read_text())
+    assert report["steps"] == 2
+    assert str(report["seconds_learning"]) in capsys.readouterr().out
+
+
+def _write_clip_tokenizer(folder: Path) -> None:
+    letters = [chr(c) for c in range(ord("a"), ord("z") + 1)]
+    entries = letters + [letter + "</w>" for letter in [*letters, "*", ","]] + ["<|startoftext|>", "<|endoftext|>"]
+    folder.mkdir()
+    (folder / "vocab.json").write_text(json.dumps({entry: index for index, entry in enumerate(entries)}))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+
+
+def test_a_diffusers_folder_is_a_model(capsys: Output) -> None:
+    from diffusers import PNDMScheduler, StableDiffusionPipeline
+    from transformers import CLIPTokenizer
+
+    _write_clip_tokenizer(Path("tokenizer"))
+    tokenizer = CLIPTokenizer.from_pretrained("tokenizer")
+    ends = {"start": tokenizer.bos_token_id, "end": tokenizer.eos_token_id}
+    parts: dict[str, Any] = {
+        "vae": small_autoencoder(),
+        "text_encoder": small_text_encoder(vocab_size=len(tokenizer), length=77, **ends),
+        "tokenizer": tokenizer,
+        "unet": small_unet(),
+        "scheduler": small_scheduler(PNDMScheduler, skip_prk_steps=True, steps_offset=1),
+        "safety_checker": None,
+        "feature_extractor": None,
+    }
+    StableDiffusionPipeline(**parts, requires_safety_checker=False).save_pretrained("pipeline")
+    flags = ["--model", "pipeline", "--steps", "2", "--batch-size", "2", "--initial-words", "cat", "--num-vectors", "4"]
+    assert main(["train", "a.png", *flags, "--resolution", "64", "--quiet", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["model"]["name"] == "pipeline"
+    prompt = [
+        "generate",
+        "a (S*), in a hat",
+        "--model",
+        "pipeline",
+        "--embedding",
+        "word.safetensors",
+        "--output",
+        "out",
+    ]
+    assert main([*prompt, "--steps", "2", "--resolution", "64"]) == 0
+    assert Image.open("out/0.png").size == (64, 64)

@@ -1,0 +1,74 @@
+from collections import Counter
+
+import pytest
+import torch
+
+from ti_engine import CaptionSource
+from ti_engine.data.captions import OBJECT_TEMPLATES, STYLE_TEMPLATES, fill_slot, templates_for
+
+
+@pytest.mark.parametrize("template", ["a photo of {}", "a photo of [name]", "a photo of S*"])
+def test_each_kind_of_slot_takes_the_word(template):
+    assert fill_slot(template, "S*") == "a photo of S*"
+
+
+def test_the_word_may_be_used_more_than_once():
+    assert fill_slot("{} on [name] under S*", "S*") == "S* on S* under S*"
+
+
+@pytest.mark.parametrize("template", ["a photo of a cat", "", "a photo of { }", "a photo of s*", "US*", "my{}"])
+def test_a_caption_without_the_word_is_refused_with_the_cure(template):
+    with pytest.raises(ValueError, match=r"does not contain 'S\*'.*Write S\*, \{\} or \[name\]"):
+        fill_slot(template, "S*")
+
+
+def test_every_template_of_the_paper_takes_the_word_once():
+    for template in (*OBJECT_TEMPLATES, *STYLE_TEMPLATES):
+        assert fill_slot(template, "S*").count("S*") == 1
+    assert len(OBJECT_TEMPLATES) == len(set(OBJECT_TEMPLATES)) == 27
+    assert len(STYLE_TEMPLATES) == 19
+
+
+def test_templates_belong_to_the_setting():
+    assert templates_for("object") is OBJECT_TEMPLATES
+    assert templates_for("style") is STYLE_TEMPLATES
+    assert templates_for("custom", ["{}"]) == ("{}",)
+
+
+def test_a_template_is_drawn_anew_each_time_and_all_of_them_equally_often():
+    source = CaptionSource("S*", ["{} one", "{} two", "{} three"])
+    generator = torch.Generator().manual_seed(0)
+    counts = Counter(source.draw(0, generator) for _ in range(3000))
+    assert set(counts) == {"S* one", "S* two", "S* three"}
+    assert sum((n - 1000) ** 2 / 1000 for n in counts.values()) < 13.8  # chi-square, 2 degrees of freedom, p = 0.001
+
+
+def test_a_picture_with_a_caption_of_its_own_always_uses_it():
+    source = CaptionSource("S*", ["{} shared"], [None, "own of {}", "own of {}"])
+    generator = torch.Generator().manual_seed(0)
+    assert {source.draw(1, generator) for _ in range(20)} == {"own of S*"}
+    assert {source.draw(2, generator) for _ in range(20)} == {"own of S*"}
+    assert source.draw(0, generator) == "S* shared"
+
+
+def test_own_captions_alone_are_enough():
+    source = CaptionSource("S*", [], ["a {}", "b {}"])
+    assert source.draw(1, torch.Generator()) == "b S*"
+
+
+@pytest.mark.parametrize("own", [(), (None,), ("a {}", None)])
+def test_custom_without_templates_needs_a_caption_for_every_picture(own):
+    with pytest.raises(ValueError, match="custom needs captions: one for every picture, or templates"):
+        CaptionSource("S*", [], own)
+
+
+def test_an_own_caption_without_the_word_is_refused():
+    with pytest.raises(ValueError, match="'my cat' does not contain"):
+        CaptionSource("S*", ["{}"], ["a {}", "my cat"])
+
+
+def test_all_are_those_that_can_be_drawn():
+    templates = ["a {}", "the {}", "a {}"]
+    assert CaptionSource("S*", templates).all() == ["a S*", "the S*"]
+    assert CaptionSource("S*", templates, ["my S*", None]).all() == ["my S*", "a S*", "the S*"]
+    assert CaptionSource("S*", templates, ["my S*", "your S*"]).all() == ["my S*", "your S*"]

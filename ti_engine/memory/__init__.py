@@ -1,0 +1,1 @@
+"""Computing a step in the memory that there is."""

@@ -1,0 +1,1 @@
+"""Learning a word: settings, gradients, the evaluation set, the loop."""

@@ -1,0 +1,85 @@
+"""What works but is probably not meant: said before a run and after it, whoever shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..word.embedding import TokenEmbedding
+from ..word.inspection import FAR_TOO_LONG
+from .backend import Backend
+from .config import TrainConfig
+from .loop import TrainRecord
+from .start_vectors import initial_vectors, trained_encoders
+
+
+def setting_warnings(
+    backend: Backend, config: TrainConfig, num_pictures: int, start: TokenEmbedding | None = None
+) -> list[str]:
+    """A sentence for everything that a person would want to know before a run; empty if there is nothing.
+
+    start: as `train` takes it. Raises ValueError as that would for settings that do not fit the model, which is better
+    told before pictures are encoded and models loaded.
+    """
+    trained_encoders(backend, config)
+    initial_vectors(backend, config, start)
+    warnings = []
+    if num_pictures == 1:
+        warnings.append("There is only one picture, so its background and pose become part of the word; use 3 to 5.")
+    warnings += placeholder_warnings(config.placeholder, lambda word: _num_tokens(backend, word))
+    tokens = _num_tokens(backend, config.initial_words) if config.initial_words.strip() else 0
+    if tokens > config.num_vectors:
+        fit = min(info.max_vectors for info in backend.encoders.values())
+        cure = f"Set num_vectors to {tokens}, or choose" if tokens <= fit else "Choose"
+        warnings.append(
+            f"initial_words has {tokens} tokens and the word has {config.num_vectors}; it starts from the first only. "
+            f"{cure} a word of one token."
+        )
+    return warnings
+
+
+def placeholder_warnings(placeholder: str, num_tokens: Callable[[str], int]) -> list[str]:
+    """A sentence for a placeholder that is one token, which the text encoder has learned a meaning for.
+
+    num_tokens: of a word; ValueError for one that the vocabulary does not hold.
+    """
+    try:
+        if not placeholder.isalpha() or num_tokens(placeholder) != 1:
+            return []
+    except ValueError:
+        return []
+    return [
+        f"{placeholder} is a word that the model knows; in prompts it will mean the learned thing only. Something like "
+        "S* avoids mix-ups."
+    ]
+
+
+def result_warnings(backend: Backend, config: TrainConfig, record: TrainRecord) -> list[str]:
+    """The same for a run that is over."""
+    warnings = []
+    if record.parts > config.gradient_accumulation_steps:
+        warnings.append(
+            f"The memory did not hold a batch of {config.batch_size}, so it was computed in {record.parts} parts. The "
+            "result is the same and takes longer."
+        )
+    if record.ran_out_of_memory is not None:
+        warnings.append(
+            f"Memory ran out at step {record.ran_out_of_memory}; that step was computed again in a smaller way, as all "
+            "after it. No step was lost."
+        )
+    if record.losses and record.best_step == 0:
+        warnings.append(
+            "The loss on the fixed evaluation set was never lower than at the start, so the word is what it started "
+            "from: nothing was learned. Lower learning_rate, or choose other initial_words."
+        )
+    for key, rows in record.embedding().vectors.items():
+        times = float(rows.norm(dim=1).max()) / backend.encoders[key].norm
+        if times > FAR_TOO_LONG:
+            warnings.append(
+                f"A vector of {key} became {times:.0f} times as long as a word and will dominate every prompt. Lower "
+                "learning_rate, or take fewer steps."
+            )
+    return warnings
+
+
+def _num_tokens(backend: Backend, words: str) -> int:
+    return max(len(rows) for rows in backend.word_vectors(words).values())

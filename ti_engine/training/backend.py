@@ -1,0 +1,116 @@
+"""What the engine asks of whoever owns the frozen models: ComfyUI's objects (nodes/) or diffusers' (standalone/)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from ..method.noise import NoiseSchedule
+from ..word.embedding import TokenEmbedding
+from .config import REFERENCE_VOCABULARY_RMS
+
+
+@dataclass(frozen=True)
+class EncoderInfo:
+    """A text encoder whose vocabulary can be extended.
+
+    width: length of a vector. max_vectors: tokens that fit between start and end of one chunk of text.
+    rms: root mean square of a coordinate of the vocabulary. norm: mean length of its vectors.
+    """
+
+    width: int
+    max_vectors: int
+    rms: float
+    norm: float
+
+    @property
+    def scale(self) -> float:
+        """How much larger than SD1's this vocabulary is; learning rates are multiplied by it."""
+        return self.rms / REFERENCE_VOCABULARY_RMS
+
+
+class EncodedCaptions(Protocol):
+    """B captions after the text encoder, cut off from it: the denoiser's gradient ends at `cond`."""
+
+    cond: Any
+    """What `Backend.denoise` takes; its tensors are leaves that collect gradients."""
+
+    def backward(self) -> None:
+        """Carry the gradients of `cond` on to the vectors that `encode` was given."""
+        ...
+
+
+class Backend(Protocol):
+    """The frozen models. Nothing in them is a parameter; after every call they are bit for bit as they were."""
+
+    schedule: NoiseSchedule
+    encoders: Mapping[str, EncoderInfo]
+    device: torch.device
+    """Where `denoise` wants its latents."""
+    known_channels: int
+    """Channels behind those of the latents that hold what the model is told of a picture beside its noisy version (an
+    inpainting model: the mask, and what lies outside of it); 0 for most models."""
+    resolution: int
+    """Side in pixels of the pictures that the model was trained on."""
+    loss_scale: float
+    """Factor on the loss against underflow, to start with: FLOAT16_LOSS_SCALE if the denoiser computes in float16,
+    else 1."""
+    description: str
+    """One line for reports: family, precision, device."""
+    samples_at_once: int | None
+    """The most samples that fit into memory together, as far as that is known before the first step."""
+
+    def word_vectors(self, words: str) -> dict[str, Tensor]:
+        """The vocabulary's own vectors of the tokens of `words`: encoder key -> float32 [tokens, width].
+
+        Raises ValueError for words that the vocabulary does not hold or that have no token.
+        """
+        ...
+
+    def nearest_words(self, key: str, vector: Tensor, count: int) -> list[tuple[str, float]]:
+        """The `count` tokens of the vocabulary that point most in the direction of `vector` [width], with cosines."""
+        ...
+
+    def encode_pictures(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        """Pictures [N, 3, H, W] in 0..1 -> mean and standard deviation of their latents, on the CPU, in its scale.
+
+        Each [M, C + known_channels, h, w], with T = 1 before h for models of films. M is a multiple of N: row i is of
+        picture i % N, more than once where what the model is told of it varies. The deviation is zero where the
+        autoencoder gives none.
+        """
+        ...
+
+    def check_captions(self, captions: Sequence[str], placeholder: str, num_vectors: int) -> None:
+        """Raises ValueError for a caption that does not fit into the text encoders with that many vectors a word."""
+        ...
+
+    def encode(
+        self, captions: Sequence[str], placeholder: str, vectors: Mapping[str, Tensor], differentiable: bool
+    ) -> EncodedCaptions:
+        """Captions with `vectors` [num_vectors, width] at every `placeholder`; gradients if `differentiable`."""
+        ...
+
+    def denoise(self, noisy: Tensor, sigma: Tensor, cond: Any) -> Tensor:
+        """Estimate [B, C, h, w] of the clean latents in float32 at noise levels `sigma` [B].
+
+        noisy: [B, C + known_channels, h, w], the noisy latents and what is known.
+        """
+        ...
+
+    def save_memory(self) -> bool:
+        """Checkpoint the denoiser from the next `denoise` on (checkpointing.py); False if it is or cannot be."""
+        ...
+
+    def load_less(self) -> bool:
+        """Take weights off the device, where they can be fetched for every use; False if no more can leave."""
+        ...
+
+    def sample(
+        self, prompt: str, embedding: TokenEmbedding | None, seed: int, resolution: int, steps: int = 20
+    ) -> Tensor:
+        """A picture [3, H, W] in 0..1 of `prompt`. Touches no generator but its own."""
+        ...

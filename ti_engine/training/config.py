@@ -1,0 +1,200 @@
+"""TrainConfig: every setting of a training run with its unit, default and check. Nothing else holds defaults."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, TypeVar
+
+from ..word.placeholder import DEFAULT_PLACEHOLDER, check_placeholder
+
+# Root mean square of a coordinate of SD1's CLIP vocabulary. Learning rates are told for vectors of this scale.
+REFERENCE_VOCABULARY_RMS = 0.014
+
+
+T = TypeVar("T", bool, int, float, str, "tuple[str, ...]")
+
+
+def _setting(
+    default: T,
+    help: str,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] = (),
+    open_low: bool = False,
+) -> T:
+    """A field with its description and limits; front ends read them by `setting_limits` instead of repeating them.
+
+    low, high: smallest and largest value; with `open_low`, `low` itself is not allowed.
+    """
+    metadata = {"help": help, "min": low, "max": high, "choices": choices, "open_low": open_low}
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Settings of one run. Raises ValueError with the allowed range for a value outside of it."""
+
+    steps: int = _setting(150, "Updates of the vectors at most. With early_stop a run often ends sooner.", 1, 1_000_000)
+    learning_rate: float = _setting(
+        0.01,
+        "Step size for a vocabulary of SD1's scale. It is multiplied by the scale of the model's own vocabulary "
+        "(root mean square of a coordinate, over 0.014), so one value suits all text encoders.",
+        0,
+        10,
+        open_low=True,
+    )
+    batch_size: int = _setting(
+        8, "Samples (picture, noise, noise level, caption) that one update averages over.", 1, 4096
+    )
+    num_vectors: int = _setting(
+        1, "Tokens that the word takes up. More hold more detail and are harder to edit.", 1, 4096
+    )
+    initial_words: str = _setting(
+        "",
+        "Where the vectors start: one or several words, spread over the vectors. Empty: random at the vocabulary's "
+        "scale.",
+    )
+    placeholder: str = _setting(DEFAULT_PLACEHOLDER, "The word that stands for the concept in captions and prompts.")
+    what: str = _setting(
+        "object",
+        "object, style: the paper's contexts for it. custom: only captions of your own.",
+        choices=("object", "style", "custom"),
+    )
+    templates: tuple[str, ...] = _setting(
+        (), "Captions of your own for what = custom; the word goes where the placeholder, {} or [name] stands."
+    )
+    seed: int = _setting(
+        0, "Start of every random draw. The same seed gives the same vectors on the same device.", 0, 2**63 - 1
+    )
+    resolution: int = _setting(
+        0,
+        "Side in pixels that pictures are cropped and scaled to: a multiple of 8 from 64 on. 0: that of the pictures "
+        "that the model was trained on.",
+        0,
+        2048,
+    )
+    train_encoders: tuple[str, ...] = _setting(
+        (),
+        "Text encoders that the word is learned for, such as clip_l; the others see the initial words in its place. "
+        "Empty: all of the model's. With fewer a step is cheaper and can say less.",
+    )
+    flip: bool = _setting(False, "Also learn from mirrored pictures. Leave it off where left and right matter.")
+    warmup_steps: int = _setting(10, "Updates over which the learning rate rises from 0.", 0, 1_000_000)
+    schedule: str = _setting(
+        "cosine",
+        "cosine: the learning rate falls to 5 % of its value at the last step. constant: it stays.",
+        choices=("cosine", "constant"),
+    )
+    gradient_accumulation_steps: int = _setting(
+        1, "Parts that a batch is split into to save memory; the result stays the same. Divides batch_size.", 1, 4096
+    )
+    gradient_checkpointing: str = _setting(
+        "auto",
+        "Whether the denoiser's blocks (in ComfyUI the text encoders' layers, too) run a second time for the gradient "
+        "instead of keeping what they computed: less memory, about a third more time, the same result. auto: when a "
+        "step does not fit into memory otherwise.",
+        choices=("auto", "on", "off"),
+    )
+    gradient_clip: float = _setting(
+        0.0, "Longest gradient of all vectors together, in the loss's own units. 0: no limit.", 0, math.inf
+    )
+    high_noise_bias: float = _setting(
+        1.0,
+        "0: all noise levels are trained equally often (as in the paper). 1: in proportion to the time step. What an "
+        "object is gets decided at high noise.",
+        0,
+        4,
+    )
+    evaluate_every: int = _setting(
+        10,
+        "Updates between looks at the fixed evaluation set, from which the best state is chosen. 0: never.",
+        0,
+        1_000_000,
+    )
+    early_stop: bool = _setting(True, "Stop when the loss on the fixed evaluation set no longer falls.")
+    preview_every: int = _setting(50, "Updates between preview pictures. 0: one of the result only.", 0, 1_000_000)
+
+    def __post_init__(self) -> None:
+        for setting in fields(self):
+            self._check(setting.name, setting.default, setting.metadata)
+        if self.resolution % 8 or 0 < self.resolution < 64:
+            raise ValueError(f"resolution must be 0 or a multiple of 8 from 64 to 2048, got {self.resolution}.")
+        if self.batch_size % self.gradient_accumulation_steps:
+            raise ValueError(
+                f"gradient_accumulation_steps ({self.gradient_accumulation_steps}) must divide "
+                f"batch_size ({self.batch_size})."
+            )
+        for name in ("templates", "train_encoders"):
+            texts = getattr(self, name)
+            if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
+                raise ValueError(f"{name} must be a list of texts, got {texts!r}.")
+            object.__setattr__(self, name, tuple(texts))
+        if self.templates and self.what != "custom":
+            raise ValueError(f"templates are used with what = custom only; what is {self.what}, change one of them.")
+        check_placeholder(self.placeholder)
+
+    def _check(self, name: str, default: Any, limits: Mapping[str, Any]) -> None:
+        value = getattr(self, name)
+        if isinstance(default, bool) and not isinstance(value, bool):
+            raise ValueError(f"{name} must be true or false, got {value!r}.")
+        if isinstance(default, str) and not isinstance(value, str):
+            raise ValueError(f"{name} must be a text, got {value!r}.")
+        if limits["choices"] and value not in limits["choices"]:
+            raise ValueError(f"{name} must be one of {', '.join(limits['choices'])}; got {value!r}.")
+        low, high = limits["min"], limits["max"]
+        if low is None:
+            return
+        kinds = (int, float) if isinstance(default, float) else int
+        number = isinstance(value, kinds) and not isinstance(value, bool) and math.isfinite(value)
+        if not number or not low <= value <= high or (limits["open_low"] and value == low):
+            kind = "" if number else "a number " if isinstance(default, float) else "a whole number "
+            if limits["open_low"]:
+                allowed = f"above {low} and at most {high}"
+            else:
+                allowed = f"at least {low}" if high == math.inf else f"from {low} to {high}"
+            raise ValueError(f"{name} must be {kind}{allowed}, got {value!r}.")
+
+    @classmethod
+    def preset(cls, name: str, **changes: Any) -> TrainConfig:
+        """The settings called `name` (a key of PRESETS) with `changes`; an unknown name or setting is a ValueError."""
+        if name not in PRESETS:
+            raise ValueError(f"There is no preset {name!r}; there are {', '.join(PRESETS)}.")
+        return cls.from_dict({**PRESETS[name], **changes})
+
+    @classmethod
+    def from_dict(cls, settings: Mapping[str, Any]) -> TrainConfig:
+        """Settings by name; a name that does not exist is a ValueError and never ignored."""
+        known = [f.name for f in fields(cls)]
+        unknown = [name for name in settings if name not in known]
+        if unknown:
+            raise ValueError(f"Unknown setting {', '.join(map(repr, unknown))}; there are {', '.join(known)}.")
+        return cls(**settings)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All settings, ready for JSON."""
+        return {**asdict(self), "templates": list(self.templates), "train_encoders": list(self.train_encoders)}
+
+
+def setting_limits(name: str) -> dict[str, Any]:
+    """`help`, `min`, `max`, `choices`, `open_low` of a setting, for node schemas, command line flags and documents."""
+    return dict(TrainConfig.__dataclass_fields__[name].metadata)
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "default": {},
+    # Gal et al. 2022: 5,000 updates of 8 samples, base rate 0.005 times the batch, every noise level, mirror images.
+    "paper": dict(
+        steps=5000,
+        learning_rate=0.04,
+        batch_size=8,
+        schedule="constant",
+        warmup_steps=0,
+        high_noise_bias=0.0,
+        early_stop=False,
+        flip=True,
+        preview_every=500,
+        evaluate_every=100,
+    ),
+}

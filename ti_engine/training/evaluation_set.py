@@ -1,0 +1,53 @@
+"""A fixed set of samples whose loss can be compared between steps.
+
+The loss of a training step is mostly the noise level that happened to be drawn; on fixed latents, noise, levels and
+captions it becomes a signal of progress (Voronov et al. 2023, arXiv 2302.04841).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..data.training_set import TrainingSet
+from ..method.loss import diffusion_loss
+from ..method.noise import spread_sigmas
+from .backend import Backend
+from .config import TrainConfig
+from .gradients import Samples
+
+SAMPLES = 16
+
+
+@dataclass(frozen=True)
+class EvaluationSet:
+    """SAMPLES samples, drawn once."""
+
+    samples: Samples
+    placeholder: str
+
+    @torch.no_grad()
+    def loss(self, backend: Backend, vectors: Mapping[str, Tensor], at_once: int) -> float:
+        """Mean loss over the set with these vectors.
+
+        at_once: samples in one pass; as many as training takes, so that looking needs no more memory.
+        """
+        total = 0.0
+        for start in range(0, SAMPLES, at_once):
+            part = self.samples.part(slice(start, start + at_once), backend.device)
+            cond = backend.encode(part.captions, self.placeholder, vectors, differentiable=False).cond
+            total += float(diffusion_loss(backend, part.latents, part.noise, part.sigma, cond).sum())
+        return total / SAMPLES
+
+
+def draw_evaluation_set(backend: Backend, dataset: TrainingSet, config: TrainConfig) -> EvaluationSet:
+    """The set of a run: from the run's seed but not from its generator, so that looking never changes training."""
+    generator = torch.Generator().manual_seed(config.seed ^ 0x5EED)
+    batch = dataset.draw_batch(SAMPLES, generator)
+    noise = torch.randn(batch.latents.shape, generator=generator)
+    sigma = spread_sigmas(backend.schedule, SAMPLES, config.high_noise_bias)
+    sigma = sigma[torch.randperm(SAMPLES, generator=generator)]
+    return EvaluationSet(Samples(batch.latents, noise, sigma, batch.captions), config.placeholder)
