@@ -87,7 +87,7 @@ def _encoding_step(backend: Any, samples: int) -> Step:
     vectors = {key: torch.zeros(1, info.width, requires_grad=True) for key, info in backend.encoders.items()}
 
     def step() -> None:
-        encoded = backend.encode(captions_of(samples), "S*", vectors, differentiable=True)
+        encoded = backend.encode(captions_of(samples), {"S*": vectors}, differentiable=True)
         for entry in encoded.cond.distinct:
             for tensor in entry.values():
                 if isinstance(tensor, Tensor) and tensor.requires_grad:

@@ -88,9 +88,9 @@ def counted(models: Models, resolution: int, samples: int, twice: bool, whole: b
     def step() -> None:
         captions = [f"a photo of a S* , {number}" for number in range(samples)]
         vectors = {key: torch.empty(1, info.width, requires_grad=True) for key, info in backend.encoders.items()}
-        backend.encode(captions[:1], "S*", vectors, differentiable=False)
+        backend.encode(captions[:1], {"S*": vectors}, differentiable=False)
         with FlopCounterMode(display=False, custom_mapping=CPU_ATTENTION) as counter:
-            encoded = backend.encode(captions, "S*", vectors, differentiable=True)
+            encoded = backend.encode(captions, {"S*": vectors}, differentiable=True)
             latents, sigma = torch.empty(*shape), torch.ones(samples)
             work.encoding = counter.get_total_flops()
             loss = backend.denoise(latents, sigma, encoded.cond).sum()

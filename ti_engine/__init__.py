@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .data.training_set import TrainingSet, encode_training_set
     from .method.noise import NoiseSchedule
     from .training.advice import result_warnings, setting_warnings
-    from .training.backend import Backend, EncodedCaptions, EncoderInfo
+    from .training.backend import Backend, EncodedCaptions, EncoderInfo, Words
     from .training.config import PRESETS, TrainConfig
     from .training.loop import TrainRecord, TrainStep, train
     from .word.embedding import TokenEmbedding
@@ -39,6 +39,7 @@ __all__ = [
     "TrainRecord",
     "TrainStep",
     "TrainingSet",
+    "Words",
     "encode_training_set",
     "result_warnings",
     "setting_warnings",
@@ -55,6 +56,7 @@ _MODULES = {
     "Backend": "training.backend",
     "EncodedCaptions": "training.backend",
     "EncoderInfo": "training.backend",
+    "Words": "training.backend",
     "PRESETS": "training.config",
     "TrainConfig": "training.config",
     "TrainRecord": "training.loop",

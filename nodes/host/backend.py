@@ -12,8 +12,9 @@ import torch
 from comfy.utils import common_upscale
 from torch import Tensor
 
-from ...ti_engine import EncoderInfo, NoiseSchedule, TokenEmbedding
+from ...ti_engine import EncodedCaptions, EncoderInfo, NoiseSchedule, TokenEmbedding
 from ...ti_engine.memory.plan import MARGIN, MemoryPlan, Recompute, choose_plan
+from ...ti_engine.training.backend import Words
 from ...ti_engine.training.gradients import FLOAT16_LOSS_SCALE
 from .denoiser import denoise
 from .inpainting import with_masks
@@ -27,7 +28,7 @@ from .models.fingerprint import weights_fingerprint
 from .models.known_families import UNPROVEN
 from .models.vocabulary import Vocabulary
 from .sampling import sample_picture
-from .text.caption_encoding import EncodedBatch, encode_captions
+from .text.caption_encoding import encode_captions
 from .text.frozen_prefix import prompt_prefixes
 
 _ACTIVATIONS = 8  # training keeps the activations that sampling frees; times the host's own estimate for sampling
@@ -207,12 +208,8 @@ class HostBackend:
     def check_captions(self, captions: Sequence[str], placeholder: str, num_vectors: int) -> None:
         """All fit: the host goes on in further chunks."""
 
-    def encode(
-        self, captions: Sequence[str], placeholder: str, vectors: Mapping[str, Tensor], differentiable: bool
-    ) -> EncodedBatch:
-        return encode_captions(
-            self._clip, captions, {placeholder: vectors}, differentiable, self._family.joins_captions
-        )
+    def encode(self, captions: Sequence[str], words: Words, differentiable: bool) -> EncodedCaptions:
+        return encode_captions(self._clip, captions, words, differentiable, self._family.joins_captions)
 
     def denoise(self, noisy: Tensor, sigma: Tensor, cond: Any) -> Tensor:
         memory.throw_exception_if_processing_interrupted()

@@ -19,22 +19,13 @@ from torch.nn import functional as F
 from ti_engine import CaptionSource, EncoderInfo, NoiseSchedule, TokenEmbedding, TrainConfig, TrainingSet
 from ti_engine.data.captions import OBJECT_TEMPLATES, STYLE_TEMPLATES
 from ti_engine.method.noise import Prediction
+from ti_engine.training.backend import EncodedCaptions, Words
 
 LATENT_SHAPE = (2, 8, 8)  # of a picture of 64 x 64 pixels
 PLACES = 24  # tokens that a caption may have
 SPREAD = 0.2
 WORDS = sorted(set(re.findall(r"\w+", " ".join((*OBJECT_TEMPLATES, *STYLE_TEMPLATES)))) | {"red", "round", "ball"})
 ONE_TEMPLATE = ("a photo of {}",)
-
-
-@dataclass
-class ToyCaptions:
-    cond: Tensor
-    _encoded: Tensor
-
-    def backward(self) -> None:
-        if self.cond.grad is not None:
-            self._encoded.backward(self.cond.grad)
 
 
 @dataclass
@@ -108,24 +99,23 @@ class ToyBackend:
             if len(words) + words.count(placeholder) * (num_vectors - 1) > PLACES:
                 raise ValueError(f"The text {caption!r} does not fit.")
 
-    def encode(
-        self, captions: Sequence[str], placeholder: str, vectors: Mapping[str, Tensor], differentiable: bool
-    ) -> ToyCaptions:
+    def encode(self, captions: Sequence[str], words: Words, differentiable: bool) -> EncodedCaptions:
         with torch.set_grad_enabled(differentiable):
             known = {
-                caption: torch.cat([self._encode_one(caption, placeholder, key, vectors[key]) for key in self.widths])
+                caption: torch.cat([self._encode_one(caption, words, key) for key in self.widths])
                 for caption in dict.fromkeys(captions)
             }
             encoded = torch.stack([known[caption] for caption in captions])
         if differentiable:
             self.encoded += captions
-        return ToyCaptions(encoded.detach().requires_grad_(differentiable), encoded)
+        leaf = encoded.detach().requires_grad_(differentiable)
+        return EncodedCaptions(leaf, [(encoded, leaf)])
 
-    def _encode_one(self, caption: str, placeholder: str, key: str, vectors: Tensor) -> Tensor:
+    def _encode_one(self, caption: str, words: Words, key: str) -> Tensor:
         rows = []
-        for token in re.findall(rf"{re.escape(placeholder)}|\w+", caption):
+        for token in re.findall("|".join([*map(re.escape, words), r"\w+"]), caption):
             known = [WORDS.index(token)] if token in WORDS else []
-            rows.append(vectors if token == placeholder else self.table[key][known])
+            rows.append(words[token][key] if token in words else self.table[key][known])
         tokens = torch.cat(rows).to(self.dtype)
         return torch.tanh(0.15 * (self.places[: len(tokens), None] * tokens).sum(0) @ self.rotation[key])
 
@@ -175,7 +165,7 @@ class ToyBackend:
         self, prompt: str, embedding: TokenEmbedding | None, seed: int, resolution: int, steps: int = 20
     ) -> Tensor:
         vectors = embedding.vectors if embedding else {key: rows[:1] for key, rows in self.table.items()}
-        cond = self.encode([prompt], embedding.placeholder if embedding else "S*", vectors, False).cond
+        cond = self.encode([prompt], {embedding.placeholder if embedding else "S*": vectors}, False).cond
         generator = torch.Generator().manual_seed(seed)
         latents = self.centre(cond) + SPREAD * torch.randn(1, *LATENT_SHAPE, generator=generator)
         picture = F.interpolate(latents, size=(resolution, resolution))[0].float()
@@ -202,7 +192,7 @@ def hidden_word(backend: ToyBackend, num_vectors: int = 1) -> dict[str, Tensor]:
 
 def hidden_set(backend: ToyBackend, placeholder: str = "S*") -> TrainingSet:
     """Latents of what "a photo of S*" means with the vectors of `hidden_word`; captions: that template alone."""
-    cond = backend.encode([f"a photo of {placeholder}"], placeholder, hidden_word(backend), False).cond
+    cond = backend.encode([f"a photo of {placeholder}"], {placeholder: hidden_word(backend)}, False).cond
     mean = backend.centre(cond).repeat(2, 1, 1, 1)
     return TrainingSet(mean, torch.zeros_like(mean), CaptionSource(placeholder, ONE_TEMPLATE), 2)
 

@@ -67,10 +67,10 @@ family, or stumbles over its own; use *Encode Prompt with S\\**.
 ## Memory
 
 What training on one picture at a time holds at its highest point: the weights of the model and of its text encoders,
-and a step beside them. `tests/host/inside/models/test_true_shapes.py` counts it with ComfyUI's own classes at the shapes
-of the published models, without their contents; the autoencoder is gone by then, and a device's libraries and allocator
-take some more. "Smallest" runs every block twice for its gradient; "fastest" keeps what it computed, where the model
-allows for it. Which of them a run takes is planned by the memory that there is ([memory.md](memory.md)).
+and a step beside them. `tests/host/inside/models/test_true_shapes.py` counts it with ComfyUI's own classes at the
+shapes of the published models, without their contents; the autoencoder is gone by then, and a device's libraries and
+allocator take some more. "Smallest" runs every block twice for its gradient; "fastest" keeps what it computed, where
+the model allows for it. Which of them a run takes is planned by the memory that there is ([memory.md](memory.md)).
 
 | model | weights in | pictures | weights | step, smallest | step, fastest | in all, smallest |
 |---|---|---|---|---|---|---|

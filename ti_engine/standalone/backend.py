@@ -12,14 +12,14 @@ from torch import Tensor
 
 from ..memory.checkpointing import checkpointed
 from ..method.noise import append_dims
-from ..training.backend import EncoderInfo
+from ..training.backend import EncodedCaptions, EncoderInfo, Words
 from ..training.gradients import FLOAT16_LOSS_SCALE
 from ..word.embedding import TokenEmbedding
 from ..word.families import describe_widths
 from .autoencoder import Autoencoder
 from .families import Conditions, family_of
 from .schedule import diffusion_levels, flow_levels, noise_schedule
-from .text import Conditioning, EncodedTexts
+from .text import Conditioning
 from .twins import check_shape, frozen_twin, text_encoders, with_twins
 
 # What runs twice where memory is short: SD and SDXL, SD3, Flux.
@@ -96,20 +96,20 @@ class DiffusersBackend:
         for encoder in self._text.values():
             encoder.tokenizer.check(captions, placeholder, num_vectors)
 
-    def encode(
-        self, captions: Sequence[str], placeholder: str, vectors: Mapping[str, Tensor], differentiable: bool
-    ) -> EncodedTexts:
-        """As the Protocol says, each distinct caption encoded once; without `vectors` the placeholder is a text like
-        any other. ValueError for a caption that does not fit.
+    def encode(self, captions: Sequence[str], words: Words, differentiable: bool) -> EncodedCaptions:
+        """As the Protocol says, each distinct caption encoded once; `cond` is a Conditioning.
+
+        Raises ValueError for a caption that does not fit.
         """
         distinct = list(dict.fromkeys(captions))
         with ExitStack() as stack:
             stack.enter_context(torch.set_grad_enabled(differentiable))
             for key, encoder in self._text.items():
-                stack.enter_context(encoder.lent(placeholder, vectors[key] if vectors else None))
+                stack.enter_context(encoder.lent({word: vectors[key] for word, vectors in words.items()}))
             encoded = self._family.encode(self._models, distinct)
         index = torch.tensor([distinct.index(caption) for caption in captions], device=self.device)
-        return EncodedTexts(encoded, index, differentiable)
+        leaves = {name: tensor.detach().requires_grad_(differentiable) for name, tensor in encoded.items()}
+        return EncodedCaptions(Conditioning(leaves, index), [(encoded[name], leaves[name]) for name in encoded])
 
     def denoise(self, noisy: Tensor, sigma: Tensor, cond: Conditioning) -> Tensor:
         """As the Protocol says; float64 where the modules are float64."""
@@ -204,12 +204,12 @@ class DiffusersBackend:
 
     def _encode_prompts(self, prompts: Sequence[str], embedding: TokenEmbedding | None) -> dict[str, Tensor]:
         if embedding is None:
-            return self.encode(prompts, "", {}, differentiable=False).cond.rows()
+            return self.encode(prompts, {}, differentiable=False).cond.rows()
         wanted = {key: info.width for key, info in self.encoders.items()}
         had = {key: rows.shape[1] for key, rows in embedding.vectors.items()}
         if any(had.get(key) != width for key, width in wanted.items()):
             raise ValueError(f"The embedding holds {describe_widths(had)}; this model takes {describe_widths(wanted)}.")
-        return self.encode(prompts, embedding.placeholder, embedding.vectors, differentiable=False).cond.rows()
+        return self.encode(prompts, {embedding.placeholder: embedding.vectors}, differentiable=False).cond.rows()
 
     def _encode_empty(self, cond: Conditions) -> dict[str, Tensor]:
         """What pictures are guided away from, as the pipeline has it: the empty text, or for most SDXL models zeros."""
@@ -217,7 +217,7 @@ class DiffusersBackend:
         if config.get("force_zeros_for_empty_prompt"):
             return {name: torch.zeros_like(rows) for name, rows in cond.items()}
         count = len(next(iter(cond.values())))
-        return self.encode([""] * count, "", {}, differentiable=False).cond.rows()
+        return self.encode([""] * count, {}, differentiable=False).cond.rows()
 
 
 def _sample_size(network: Any) -> int:

@@ -1,8 +1,9 @@
 """Captions with learned vectors in them, through transformers' text encoders, which are never changed.
 
 A pipeline's own code turns texts into its conditioning: it asks a tokenizer for ids and gives them to a text encoder.
-Both are replaced by twins here. The tokenizer writes row r of the word as the id -1 - r, and the token table of the
-encoder reads it. Nothing in between minds: CLIP looks for its end token by the greatest id or by its own.
+Both are replaced by twins here. The vectors of all words are numbered through; the tokenizer writes number r as the id
+-1 - r, and the token table of the encoder reads it. Nothing in between minds: CLIP looks for its end token by the
+greatest id or by its own.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ..training.backend import EncoderInfo
-from ..word.placeholder import split_at_placeholder
+from ..word.placeholder import split_at_placeholders
 
 _LEAST_SHARE = 0.9  # of a text encoder's token table that its tokenizer uses
 
@@ -34,24 +35,8 @@ class Conditioning:
         return {name: tensor[self.index] for name, tensor in self.tensors.items()}
 
 
-class EncodedTexts:
-    """Captions after the text encoders: `cond` holds leaves, the encoders' graph hangs on to them separately."""
-
-    def __init__(self, encoded: Mapping[str, Tensor], index: Tensor, differentiable: bool) -> None:
-        self._encoded = encoded
-        leaves = {name: tensor.detach().requires_grad_(differentiable) for name, tensor in encoded.items()}
-        self.cond = Conditioning(leaves, index)
-
-    def backward(self) -> None:
-        """Add the gradients that `cond` collected to those of the vectors."""
-        pairs = [(self._encoded[name], leaf.grad) for name, leaf in self.cond.tensors.items()]
-        pairs = [(tensor, grad) for tensor, grad in pairs if grad is not None and tensor.requires_grad]
-        if pairs:
-            torch.autograd.backward([tensor for tensor, _ in pairs], [grad for _, grad in pairs])
-
-
 class WordTokenizer:
-    """A tokenizer as pipelines call it, which also knows the word. All else is the tokenizer's own.
+    """A tokenizer as pipelines call it, which also knows learned words. All else is the tokenizer's own.
 
     tokenizer: any callable text -> {"input_ids": [..., end]} with `get_vocab`. length: tokens of a text, the special
     ones included. cuts: a longer text is cut, as pipelines do, unless that cuts the word; else it is a ValueError.
@@ -64,7 +49,8 @@ class WordTokenizer:
         self._pad = self._end if pad is None else pad  # SD1 pads with the end token
         self._cuts = cuts
         self.model_max_length = length
-        self.placeholder, self.count = "", 0
+        self.words: Mapping[str, range] = {}
+        """Placeholder -> the numbers of its vectors."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._tokenizer, name)
@@ -78,12 +64,12 @@ class WordTokenizer:
 
     def check(self, texts: Sequence[str], placeholder: str, count: int) -> None:
         """Raises ValueError for a text that does not fit with `count` vectors at every placeholder."""
-        self.placeholder, self.count = placeholder, count
+        self.words = {placeholder: range(count)}
         try:
             for text in texts:
                 self._row(text)
         finally:
-            self.count = 0
+            self.words = {}
 
     @property
     def capacity(self) -> int:
@@ -95,17 +81,18 @@ class WordTokenizer:
         return list(self._tokenizer(text)["input_ids"])[len(self._prefix) : -1]
 
     def _row(self, text: str) -> list[int]:
-        """Without vectors (count 0) the placeholder is a text like any other."""
-        parts = split_at_placeholder(text, self.placeholder) if self.count else [text]
-        tokens = self.ids(parts[0])
-        for part in parts[1:]:
-            tokens += [-1 - row for row in range(self.count)]
-            tokens += self._ids_after_word(part)
+        tokens: list[int] = []
+        for part, is_word in split_at_placeholders(text, self.words):
+            if is_word:
+                tokens += [-1 - number for number in self.words[part]]
+            else:
+                tokens += self._ids_after_word(part) if tokens else self.ids(part)
         over = tokens[self.capacity :]
         if over and (not self._cuts or min(over) < 0):
+            sizes = "".join(f" with {len(numbers)} for each {word}" for word, numbers in self.words.items())
             raise ValueError(
-                f"The text {text!r} has {len(tokens)} tokens with {self.count} for each {self.placeholder}; "
-                f"the model takes {self.capacity}. Shorten it or use fewer vectors."
+                f"The text {text!r} has {len(tokens)} tokens{sizes}; the model takes {self.capacity}. Shorten it or "
+                "use fewer vectors."
             )
         return [*self._prefix, *tokens[: self.capacity], self._end]
 
@@ -119,19 +106,19 @@ class WordTokenizer:
 
 
 class _ExtendedTable(nn.Module):
-    """A token table with the word's vectors behind the negative ids."""
+    """A token table with the vectors of words behind the negative ids."""
 
     def __init__(self, table: nn.Module) -> None:
         super().__init__()
         self.table: Any = table
-        self.word: tuple[Tensor, ...] = ()  # of one, so that it never becomes a parameter of this module
+        self.rows: tuple[Tensor, ...] = ()  # a tuple, so that none becomes a parameter of this module
 
     def forward(self, ids: Tensor) -> Tensor:
         vectors = self.table(ids.clamp(min=0))
-        for word in self.word:
-            own = word.to(vectors.device, vectors.dtype)[(-1 - ids).clamp(min=0)]
-            vectors = torch.where(ids[..., None] < 0, own, vectors)
-        return vectors
+        if not self.rows:
+            return vectors
+        own = torch.cat(self.rows).to(vectors.device, vectors.dtype)[(-1 - ids).clamp(min=0)]
+        return torch.where(ids[..., None] < 0, own, vectors)
 
 
 def _check_vocabulary(words: Mapping[int, str], rows: int) -> None:
@@ -147,7 +134,7 @@ def _check_vocabulary(words: Mapping[int, str], rows: int) -> None:
 
 
 class TextEncoder:
-    """A text encoder and its tokenizer, as `network` and `tokenizer`, that know the word while they are lent it.
+    """A text encoder and its tokenizer, as `network` and `tokenizer`, that know words while they are lent them.
 
     network: one that is ours to change. Others as in WordTokenizer.
     """
@@ -193,13 +180,17 @@ class TextEncoder:
         ]
 
     @contextmanager
-    def lent(self, placeholder: str, vectors: Tensor | None) -> Iterator[None]:
-        """Within it the placeholder means `vectors` [num_vectors, width]; gradients flow to them."""
-        if vectors is not None and vectors.shape[1] != self._vocabulary.shape[1]:
-            raise ValueError(f"The vectors have width {vectors.shape[1]}, the encoder {self._vocabulary.shape[1]}.")
-        self.tokenizer.placeholder, self.tokenizer.count = placeholder, 0 if vectors is None else len(vectors)
-        self._table.word = () if vectors is None else (vectors,)
+    def lent(self, words: Mapping[str, Tensor]) -> Iterator[None]:
+        """Within it each placeholder of `words` means its vectors [num_vectors, width]; gradients flow to them."""
+        width = self._vocabulary.shape[1]
+        numbers: dict[str, range] = {}
+        for placeholder, rows in words.items():
+            if rows.shape[1] != width:
+                raise ValueError(f"The vectors of {placeholder} have width {rows.shape[1]}, the encoder {width}.")
+            begin = sum(map(len, numbers.values()))
+            numbers[placeholder] = range(begin, begin + len(rows))
+        self.tokenizer.words, self._table.rows = numbers, tuple(words.values())
         try:
             yield
         finally:
-            self.tokenizer.count, self._table.word = 0, ()
+            self.tokenizer.words, self._table.rows = {}, ()

@@ -33,15 +33,30 @@ class EncoderInfo:
         return self.rms / REFERENCE_VOCABULARY_RMS
 
 
-class EncodedCaptions(Protocol):
-    """B captions after the text encoder, cut off from it: the denoiser's gradient ends at `cond`."""
+Words = Mapping[str, Mapping[str, Tensor]]
+"""Placeholder -> encoder key -> vectors [num_vectors, width] that stand for it."""
+
+
+@dataclass(frozen=True)
+class EncodedCaptions:
+    """B captions after the text encoders, cut off from them: the denoiser's gradient ends at `cond`.
+
+    So the graphs of the encoders and of the denoiser never exist together, and each caption goes back through the
+    encoders once, however many samples share it. The gradient is that of one graph.
+
+    cond: what `Backend.denoise` takes. outputs: pairs of an encoder's output, with its graph, and the leaf in `cond`
+    that holds the same numbers and collects the denoiser's gradient.
+    """
 
     cond: Any
-    """What `Backend.denoise` takes; its tensors are leaves that collect gradients."""
+    outputs: Sequence[tuple[Tensor, Tensor]]
 
     def backward(self) -> None:
-        """Carry the gradients of `cond` on to the vectors that `encode` was given."""
-        ...
+        """Carries the gradients of `cond` on to the vectors that `encode` was given; does nothing where none came."""
+        reached = [(output, leaf.grad) for output, leaf in self.outputs if leaf.grad is not None]
+        reached = [(output, gradient) for output, gradient in reached if output.requires_grad]
+        if reached:
+            torch.autograd.backward([output for output, _ in reached], [gradient for _, gradient in reached])
 
 
 class Backend(Protocol):
@@ -88,10 +103,11 @@ class Backend(Protocol):
         """Raises ValueError for a caption that does not fit into the text encoders with that many vectors a word."""
         ...
 
-    def encode(
-        self, captions: Sequence[str], placeholder: str, vectors: Mapping[str, Tensor], differentiable: bool
-    ) -> EncodedCaptions:
-        """Captions with `vectors` [num_vectors, width] at every `placeholder`; gradients if `differentiable`."""
+    def encode(self, captions: Sequence[str], words: Words, differentiable: bool) -> EncodedCaptions:
+        """Captions with the vectors of `words` at their placeholders; gradients if `differentiable`.
+
+        Raises ValueError for vectors that do not fit the text encoders.
+        """
         ...
 
     def denoise(self, noisy: Tensor, sigma: Tensor, cond: Any) -> Tensor:

@@ -38,7 +38,7 @@ class EvaluationSet:
         total = 0.0
         for start in range(0, SAMPLES, at_once):
             part = self.samples.part(slice(start, start + at_once), backend.device)
-            cond = backend.encode(part.captions, self.placeholder, vectors, differentiable=False).cond
+            cond = backend.encode(part.captions, {self.placeholder: vectors}, differentiable=False).cond
             total += float(diffusion_loss(backend, part.latents, part.noise, part.sigma, cond).sum())
         return total / SAMPLES
 

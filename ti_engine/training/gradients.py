@@ -109,7 +109,9 @@ class GradientSum:
         total = 0.0
         for begin in range(0, count, count // self.parts):
             part = samples.part(slice(begin, begin + count // self.parts), self._backend.device)
-            encoded = self._backend.encode(part.captions, self._config.placeholder, self._vectors, differentiable=True)
+            encoded = self._backend.encode(
+                part.captions, {self._config.placeholder: self._vectors}, differentiable=True
+            )
             losses = diffusion_loss(self._backend, part.latents, part.noise, part.sigma, encoded.cond)
             loss = losses.sum() / count
             if loss.requires_grad:  # else the gradients stay None, which the loop explains

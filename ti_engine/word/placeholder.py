@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 DEFAULT_PLACEHOLDER = "S*"
 MAX_LENGTH = 64  # characters
@@ -44,6 +45,23 @@ def split_at_placeholder(text: str, placeholder: str) -> list[str]:
     """
     first, last = re.escape(placeholder[0]), re.escape(placeholder[-1])
     return re.split(rf"(?<![\w{first}]){re.escape(placeholder)}(?![\w{last}])", text)
+
+
+def split_at_placeholders(text: str, placeholders: Iterable[str]) -> list[tuple[str, bool]]:
+    """`text` cut into (part, whether it is one of the placeholders), empty parts left out.
+
+    The longest placeholder is looked for first, so that one that holds another is found as a whole.
+    """
+    parts = [(text, False)]
+    for placeholder in sorted(placeholders, key=len, reverse=True):
+        cut: list[tuple[str, bool]] = []
+        for part, is_word in parts:
+            pieces = [part] if is_word else split_at_placeholder(part, placeholder)
+            for number, piece in enumerate(pieces):
+                cut += [(placeholder, True)] if number else []
+                cut.append((piece, is_word))
+        parts = cut
+    return [(part, is_word) for part, is_word in parts if part]
 
 
 def _is_bad(character: str) -> bool:

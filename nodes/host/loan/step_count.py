@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from ....ti_engine.memory.plan import Recompute
+from ....ti_engine.training.backend import EncodedCaptions
 from ..denoiser import denoise
 from ..models.family import Family
-from ..text.caption_encoding import Conditioning, EncodedBatch, Entry, encode_captions
+from ..text.caption_encoding import Conditioning, Entry, encode_captions
 from .memory_count import counted_parts
 from .recomputing import Blocks
 
@@ -85,7 +86,7 @@ class StepWithoutContents:
         if self._count.blocks.prefixes:
             self._encode(differentiable=False)
 
-    def _encode(self, differentiable: bool) -> EncodedBatch:
+    def _encode(self, differentiable: bool) -> EncodedCaptions:
         count, captions = self._count, ["a photo of S* red big" + " ." * more for more in range(self._captions)]
         vectors = {key: torch.empty(1, e.width, requires_grad=True) for key, e in count.family.encoders.items()}
         return encode_captions(count.clip, captions, {"S*": vectors}, differentiable, count.family.joins_captions)

@@ -6,7 +6,7 @@ one backward pass of the encoders.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +17,7 @@ from torch.nn.functional import linear
 from torch.overrides import TorchFunctionMode
 
 from ....ti_engine.memory.overwritten import overwriting_allowed
+from ....ti_engine.training.backend import EncodedCaptions, Words
 from .prompt import Tokens, tokenize
 
 Entry = dict[str, Any]
@@ -29,26 +30,6 @@ class Conditioning:
 
     distinct: list[Entry]
     index: list[int]
-
-
-@dataclass
-class EncodedBatch:
-    """ti_engine.EncodedCaptions over a CLIP."""
-
-    cond: Conditioning
-    encoded: list[Entry]
-    """As `cond.distinct`, with the encoders' graph."""
-
-    def backward(self) -> None:
-        """Carry the gradients of `cond` on to the vectors; does nothing where none arrived."""
-        pairs = [
-            (entry[name], leaf[name].grad)
-            for leaf, entry in zip(self.cond.distinct, self.encoded, strict=True)
-            for name in _tensors(leaf)
-            if leaf[name].grad is not None and entry[name].requires_grad
-        ]
-        if pairs:
-            torch.autograd.backward([tensor for tensor, _ in pairs], [gradient for _, gradient in pairs])
 
 
 @contextmanager
@@ -87,9 +68,9 @@ class _Calls(TorchFunctionMode):
 
 
 def encode_captions(
-    clip: Any, captions: Sequence[str], words: Mapping[str, Mapping[str, Tensor]], differentiable: bool, together: bool
-) -> EncodedBatch:
-    """Captions with vectors in place of the words (placeholder -> encoder key -> rows), each distinct one once.
+    clip: Any, captions: Sequence[str], words: Words, differentiable: bool, together: bool
+) -> EncodedCaptions:
+    """Captions with vectors in place of the words, each distinct one once; `cond` is a Conditioning.
 
     together: in one pass; then nothing but the token states is kept of them. The CLIP has to be loaded already
     (borrow.Loan).
@@ -101,10 +82,12 @@ def encode_captions(
             entry for part in ([tokens] if together else [[t] for t in tokens]) for entry in run_encoders(clip, part)
         ]
     leaves = [dict(entry) for entry in encoded]
-    for leaf in leaves:
-        for name in _tensors(leaf):
-            leaf[name] = leaf[name].detach().requires_grad_(differentiable)
-    return EncodedBatch(Conditioning(leaves, [distinct.index(c) for c in captions]), encoded)
+    outputs = []
+    for entry, leaf in zip(encoded, leaves, strict=True):
+        for name in _tensors(entry):
+            leaf[name] = entry[name].detach().requires_grad_(differentiable)
+            outputs.append((entry[name], leaf[name]))
+    return EncodedCaptions(Conditioning(leaves, [distinct.index(c) for c in captions]), outputs)
 
 
 def run_encoders(clip: Any, captions: Sequence[Tokens]) -> list[Entry]:

@@ -37,10 +37,10 @@ def test_the_gradient_in_the_vectors_is_that_of_finite_differences(prediction):
     vectors = {key: rows.requires_grad_(True) for key, rows in two_vectors(backend).items()}
 
     def loss(rows: dict[str, Tensor]) -> Tensor:
-        cond = backend.encode(CAPTIONS, "S*", rows, differentiable=False).cond
+        cond = backend.encode(CAPTIONS, {"S*": rows}, differentiable=False).cond
         return diffusion_loss(backend, latents, noise, sigma, cond).mean()
 
-    encoded = backend.encode(CAPTIONS, "S*", vectors, differentiable=True)
+    encoded = backend.encode(CAPTIONS, {"S*": vectors}, differentiable=True)
     diffusion_loss(backend, latents, noise, sigma, encoded.cond).mean().backward()
     encoded.backward()
 
@@ -63,7 +63,7 @@ def test_the_loss_is_the_squared_error_of_the_networks_own_target(prediction):
     """x_t = sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) noise (Ho et al. 2020); v: Salimans & Ho 2022; rectified flow."""
     backend = ToyBackend(prediction, dtype=torch.float64)
     latents, noise, sigma = inputs(backend)
-    cond = backend.encode(CAPTIONS, "S*", two_vectors(backend), differentiable=False).cond
+    cond = backend.encode(CAPTIONS, {"S*": two_vectors(backend)}, differentiable=False).cond
 
     if prediction == "flow":
         signal, level = 1 - sigma, sigma
@@ -87,7 +87,7 @@ def test_what_the_model_is_told_gets_no_noise_and_counts_for_nothing():
     """Known channels, as inpainting models have them."""
     backend = ToyBackend(dtype=torch.float64)
     latents, noise, sigma = inputs(backend)
-    cond = backend.encode(CAPTIONS, "S*", two_vectors(backend), differentiable=False).cond
+    cond = backend.encode(CAPTIONS, {"S*": two_vectors(backend)}, differentiable=False).cond
     plain = diffusion_loss(backend, latents, noise, sigma, cond)
     told = torch.arange(2 * latents[:, :1].numel(), dtype=torch.float64).view(len(CAPTIONS), 2, *LATENT_SHAPE[1:])
     seen = []
@@ -105,7 +105,7 @@ def test_what_the_model_is_told_gets_no_noise_and_counts_for_nothing():
 def test_samples_do_not_mix():
     backend = ToyBackend(dtype=torch.float64)
     latents, noise, sigma = inputs(backend)
-    cond = backend.encode(CAPTIONS, "S*", two_vectors(backend), differentiable=False).cond
+    cond = backend.encode(CAPTIONS, {"S*": two_vectors(backend)}, differentiable=False).cond
     together = diffusion_loss(backend, latents, noise, sigma, cond)
     for i in range(len(CAPTIONS)):
         alone = diffusion_loss(backend, *(t[i : i + 1] for t in (latents, noise, sigma, cond)))

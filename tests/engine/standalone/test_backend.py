@@ -35,7 +35,7 @@ def test_loss_is_that_of_the_scheduler(prediction: str) -> None:
     latents, noise = draw(5, 4, 4, 4), draw(5, 4, 4, 4, seed=2)
     captions = ["a photo of S*"] * 5
     vectors = {"clip_l": draw(2, WIDTH, seed=3)}
-    cond = backend.encode(captions, "S*", vectors, differentiable=False).cond
+    cond = backend.encode(captions, {"S*": vectors}, differentiable=False).cond
     with torch.no_grad():
         ours = diffusion_loss(backend, latents, noise, backend.schedule.sigmas[timesteps], cond)
     theirs = written_out_loss(parts, latents, noise, timesteps, cond.rows()["hidden"])
@@ -49,7 +49,7 @@ def test_denoised_is_the_schedulers_own_estimate(prediction: str) -> None:
     backend = parts.backend()
     timestep = 400
     latents, noise = draw(1, 4, 4, 4), draw(1, 4, 4, 4, seed=2)
-    cond = backend.encode(["a photo"], "S*", {"clip_l": draw(1, WIDTH)}, differentiable=False).cond
+    cond = backend.encode(["a photo"], {"S*": {"clip_l": draw(1, WIDTH)}}, differentiable=False).cond
     sigma = backend.schedule.sigmas[[timestep]]
     with torch.no_grad():
         ours = backend.denoise(latents + sigma * noise, sigma, cond)
@@ -72,10 +72,10 @@ def test_gradient_is_that_of_finite_differences(prediction: str, num_vectors: in
 
     def loss(rows: Tensor) -> float:
         with torch.no_grad():
-            cond = backend.encode(captions, "S*", {"clip_l": rows}, differentiable=False).cond
+            cond = backend.encode(captions, {"S*": {"clip_l": rows}}, differentiable=False).cond
             return float(diffusion_loss(backend, latents, noise, sigma, cond).mean())
 
-    encoded = backend.encode(captions, "S*", {"clip_l": vectors}, differentiable=True)
+    encoded = backend.encode(captions, {"S*": {"clip_l": vectors}}, differentiable=True)
     diffusion_loss(backend, latents, noise, sigma, encoded.cond).mean().backward()
     assert vectors.grad is None  # the encoder's graph is apart until backward() joins them
     encoded.backward()
@@ -99,16 +99,18 @@ def test_encoding_a_vocabulary_word_by_its_vector_changes_nothing() -> None:
     backend = parts.backend()
     table = parts.text_encoder.get_input_embeddings().weight
     row = DemoTokenizer()("circle")["input_ids"][1]
-    own = backend.encode(["a S* on a S*'s"], "S*", {"clip_l": table[[row]]}, differentiable=False).cond.rows()["hidden"]
+    own = backend.encode(["a S* on a S*'s"], {"S*": {"clip_l": table[[row]]}}, differentiable=False).cond.rows()[
+        "hidden"
+    ]
     plain = backend.encode(
-        ["a circle on a circle's"], "S*", {"clip_l": table[[row]]}, differentiable=False
+        ["a circle on a circle's"], {"S*": {"clip_l": table[[row]]}}, differentiable=False
     ).cond.rows()["hidden"]
     assert torch.equal(own, plain)
 
 
 def test_captions_that_repeat_are_encoded_once() -> None:
     backend = build().backend()
-    cond = backend.encode(["a S*", "the S*", "a S*"], "S*", {"clip_l": draw(1, WIDTH)}, differentiable=True).cond
+    cond = backend.encode(["a S*", "the S*", "a S*"], {"S*": {"clip_l": draw(1, WIDTH)}}, differentiable=True).cond
     assert len(cond.tensors["hidden"]) == 2
     assert torch.equal(cond.rows()["hidden"][0], cond.rows()["hidden"][2])
 
@@ -128,7 +130,7 @@ def test_only_whole_placeholders_count(text: str, parts: list[str]) -> None:
 def test_a_text_that_does_not_fit_is_said() -> None:
     backend = build().backend()
     with pytest.raises(ValueError, match="the model takes 30"):
-        backend.encode(["a S* " * 8], "S*", {"clip_l": draw(3, WIDTH)}, differentiable=False)
+        backend.encode(["a S* " * 8], {"S*": {"clip_l": draw(3, WIDTH)}}, differentiable=False)
 
 
 def test_captions_that_do_not_fit_are_found_without_encoding() -> None:
@@ -179,12 +181,12 @@ def test_training_is_repeatable_and_leaves_the_models_alone() -> None:
 
 def test_the_word_is_gone_after_an_error() -> None:
     backend = build().backend()
-    plain = backend.encode(["a S*"], "", {}, differentiable=False).cond.rows()["hidden"]
+    plain = backend.encode(["a S*"], {}, differentiable=False).cond.rows()["hidden"]
     with pytest.raises(ValueError, match="width"):
-        backend.encode(["a S*"], "S*", {"clip_l": draw(1, WIDTH + 1)}, differentiable=False)
+        backend.encode(["a S*"], {"S*": {"clip_l": draw(1, WIDTH + 1)}}, differentiable=False)
     with pytest.raises(ValueError, match="Shorten"):
-        backend.encode(["a S*" * 40], "S*", {"clip_l": draw(1, WIDTH)}, differentiable=False)
-    assert torch.equal(backend.encode(["a S*"], "", {}, differentiable=False).cond.rows()["hidden"], plain)
+        backend.encode(["a S*" * 40], {"S*": {"clip_l": draw(1, WIDTH)}}, differentiable=False)
+    assert torch.equal(backend.encode(["a S*"], {}, differentiable=False).cond.rows()["hidden"], plain)
 
 
 def test_samples_depend_on_their_seed_alone() -> None:

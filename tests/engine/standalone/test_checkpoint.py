@@ -71,7 +71,7 @@ def assert_same_models(ours: DiffusersBackend, theirs: DiffusersBackend) -> None
     pictures = torch.rand(1, 3, 32, 32, generator=generator)
     answers = []
     for backend in (ours, theirs):
-        cond = backend.encode(["a photo of S*", "S* on the cat"], "S*", vectors, differentiable=False).cond
+        cond = backend.encode(["a photo of S*", "S* on the cat"], {"S*": vectors}, differentiable=False).cond
         with torch.no_grad():
             denoised = backend.denoise(latents, backend.schedule.sigmas[[100, 900]], cond)
         answers.append([*cond.rows().values(), denoised, *backend.encode_pictures(pictures)])
@@ -115,7 +115,7 @@ def test_flux_with_all_its_parts_as_comfyui_saves_it() -> None:
         assert list(one) == list(other)
         assert all(torch.equal(one[key], other[key]) for key in one)
     vectors = {key: torch.full((1, info.width), 0.1) for key, info in ours.encoders.items()}
-    texts = [b.encode(["a photo of S*"], "S*", vectors, differentiable=False).cond.rows() for b in (ours, theirs)]
+    texts = [b.encode(["a photo of S*"], {"S*": vectors}, differentiable=False).cond.rows() for b in (ours, theirs)]
     assert all(torch.equal(texts[0][name], texts[1][name]) for name in texts[0])
     generator = torch.Generator().manual_seed(1)
     latents, noise = torch.randn(2, 1, 16, 2, 2, generator=generator)
@@ -271,7 +271,7 @@ def test_sd3_folders_without_the_weights_of_t5_train_without_it(capsys: Output) 
     shutil.rmtree("folder/text_encoder_3")
     backend = load_model("folder")
     assert list(backend.encoders) == ["clip_l", "clip_g"]
-    hidden = backend.encode(["a cat"], "", {}, differentiable=False).cond.rows()["hidden"]
+    hidden = backend.encode(["a cat"], {}, differentiable=False).cond.rows()["hidden"]
     assert hidden.shape == (1, 77 + 256, T5) and not hidden[:, 77:].any() and bool(hidden[:, :77].any())
     assert main(["train", "a.png", "--model", "folder", "--quiet", *QUICK]) == 0
     word = load_embedding("word.safetensors", {16: "clip_l", 24: "clip_g"})

@@ -79,10 +79,10 @@ def test_gradient_is_that_of_finite_differences(name: str) -> None:
 
     def loss(changed: Mapping[str, Tensor]) -> float:
         with torch.no_grad():
-            cond = backend.encode(captions, "S*", changed, differentiable=False).cond
+            cond = backend.encode(captions, {"S*": changed}, differentiable=False).cond
             return float(diffusion_loss(backend, latents, noise, sigma, cond).mean())
 
-    encoded = backend.encode(captions, "S*", vectors, differentiable=True)
+    encoded = backend.encode(captions, {"S*": vectors}, differentiable=True)
     diffusion_loss(backend, latents, noise, sigma, encoded.cond).mean().backward()
     assert all(rows.grad is None for rows in vectors.values())  # the encoders' graph is apart until backward()
     encoded.backward()
@@ -110,7 +110,7 @@ def test_every_encoder_is_heard_and_so_is_the_pooled_vector() -> None:
     for kind, key in (("sdxl", "clip_g"), ("flux", "clip_l")):
         backend = DiffusersBackend(build_pipeline(kind))
         vectors = {name: rows.requires_grad_(True) for name, rows in draw_vectors(backend).items()}
-        encoded = backend.encode(["a photo of S*"], "S*", vectors, differentiable=True)
+        encoded = backend.encode(["a photo of S*"], {"S*": vectors}, differentiable=True)
         (encoded.cond.rows()["pooled"] * draw(1, encoded.cond.tensors["pooled"].shape[1])).sum().backward()
         encoded.backward()
         reached = {name for name, rows in vectors.items() if rows.grad is not None and bool(rows.grad.any())}
@@ -197,7 +197,7 @@ def assert_losses(
     rtol: float,
 ) -> None:
     with torch.no_grad():
-        cond = backend.encode(texts, "", {}, differentiable=False).cond
+        cond = backend.encode(texts, {}, differentiable=False).cond
         ours = diffusion_loss(backend, latents, noise, sigma, cond)
     torch.testing.assert_close(ours, theirs, rtol=rtol, atol=0)
 
@@ -212,7 +212,7 @@ def test_a_vocabulary_word_by_its_own_vector_is_the_pipelines_conditioning(kind:
     backend = DiffusersBackend(pipeline)
     vectors = {key: row_of(pipeline, number, "cat")[0] for key, number in PLACES[kind].items()}
     texts = ["a photo of S*", "S*, on the red circle", "a (photo) of a S*'s background"]
-    cond = backend.encode(texts, "S*", vectors, differentiable=False).cond
+    cond = backend.encode(texts, {"S*": vectors}, differentiable=False).cond
     expected = encoded_by_pipeline(kind, pipeline, [text.replace("S*", "cat") for text in texts])
     assert len(cond.tensors) == len(expected)
     for ours, theirs in zip(cond.rows().values(), expected, strict=True):
@@ -224,7 +224,7 @@ def test_without_t5_the_texts_of_sd3_end_in_zeros_as_the_pipelines_do() -> None:
     backend = DiffusersBackend(pipeline)
     assert list(backend.encoders) == ["clip_l", "clip_g"]
     vectors = {key: row_of(pipeline, number, "cat")[0] for key, number in list(PLACES["sd3"].items())[:2]}
-    cond = backend.encode(["a S*"], "S*", vectors, differentiable=False).cond.rows()
+    cond = backend.encode(["a S*"], {"S*": vectors}, differentiable=False).cond.rows()
     hidden, pooled = encoded_by_pipeline("sd3", pipeline, ["a cat"])
     assert torch.equal(cond["hidden"], hidden)
     assert torch.equal(cond["pooled"], pooled)
@@ -236,14 +236,14 @@ def test_a_long_text_is_cut_as_the_pipeline_does_but_never_the_word() -> None:
     backend = DiffusersBackend(pipeline)
     vectors = {key: row_of(pipeline, number, "cat")[0] for key, number in PLACES["flux"].items()}
     more = " a red circle" * 30
-    cond = backend.encode([f"a S* {more}"], "S*", vectors, differentiable=False).cond.rows()
+    cond = backend.encode([f"a S* {more}"], {"S*": vectors}, differentiable=False).cond.rows()
     for ours, theirs in zip(cond.values(), encoded_by_pipeline("flux", pipeline, [f"a cat {more}"]), strict=True):
         assert torch.equal(ours, theirs)
     with pytest.raises(ValueError, match="the model takes 75"):
-        backend.encode([f"{more} S*"], "S*", vectors, differentiable=False)
+        backend.encode([f"{more} S*"], {"S*": vectors}, differentiable=False)
     sdxl = DiffusersBackend(build_pipeline("sdxl"))
     with pytest.raises(ValueError, match="the model takes 75"):
-        sdxl.encode([f"a S* {more}"], "S*", draw_vectors(sdxl), differentiable=False)
+        sdxl.encode([f"a S* {more}"], {"S*": draw_vectors(sdxl)}, differentiable=False)
 
 
 # --- noise levels
@@ -391,7 +391,7 @@ def test_one_encoder_learns_and_the_others_see_the_initial_word(kind: str, key: 
     for name, number in PLACES[kind].items():
         encoder: Any = backend._text[name].network
         handle = encoder.register_forward_hook(lambda *call, name=name: asked.append((name, call[2][0].detach())))
-        backend.encode(["a photo of S*"], "S*", record.trajectory[-1], differentiable=False)
+        backend.encode(["a photo of S*"], {"S*": record.trajectory[-1]}, differentiable=False)
         handle.remove()
         ids = getattr(pipeline, f"tokenizer{number}")(
             "a photo of cat", padding="max_length", max_length=backend._text[name].tokenizer.model_max_length,
@@ -407,8 +407,8 @@ def test_an_error_in_the_text_leaves_no_word_behind() -> None:
     backend = DiffusersBackend(pipeline)
     vectors = draw_vectors(backend)
     with pytest.raises(ValueError, match="width 5"):
-        backend.encode(["a S*"], "S*", {**vectors, "clip_g": draw(1, 5)}, differentiable=False)
-    cond = backend.encode(["a S*"], "", {}, differentiable=False).cond.rows()
+        backend.encode(["a S*"], {"S*": {**vectors, "clip_g": draw(1, 5)}}, differentiable=False)
+    cond = backend.encode(["a S*"], {}, differentiable=False).cond.rows()
     assert torch.equal(cond["hidden"], encoded_by_pipeline("sdxl", pipeline, ["a S*"])[0])
 
 
@@ -417,7 +417,7 @@ def test_a_word_of_sdxl_is_the_same_word_in_diffusers(tmp_path: Path) -> None:
     pipeline = build_pipeline("sdxl", torch.float32, widths=(768, 1280))
     backend = DiffusersBackend(pipeline)
     word = TokenEmbedding({key: rows.float() for key, rows in draw_vectors(backend, 2).items()}, "<cat>")
-    cond = backend.encode(["a photo of <cat>"], "<cat>", word.vectors, differentiable=False).cond.rows()
+    cond = backend.encode(["a photo of <cat>"], {"<cat>": word.vectors}, differentiable=False).cond.rows()
     files = save_embedding(word, tmp_path / "learned_embeds.safetensors", program="diffusers")
     for number, file in zip(("", "_2"), files, strict=True):
         parts = {name: getattr(pipeline, f"{name}{number}") for name in ("tokenizer", "text_encoder")}

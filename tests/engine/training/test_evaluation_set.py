@@ -32,7 +32,7 @@ def test_its_loss_is_the_mean_over_its_samples_however_it_is_split(at_once):
     backend = ToyBackend(dtype=torch.float64)
     drawn = draw_evaluation_set(backend, noisy_set(backend), toy_config())
     word, all_of_them = hidden_word(backend), drawn.samples
-    cond = backend.encode(all_of_them.captions, "S*", word, differentiable=False).cond
+    cond = backend.encode(all_of_them.captions, {"S*": word}, differentiable=False).cond
     expected = diffusion_loss(backend, all_of_them.latents, all_of_them.noise, all_of_them.sigma, cond).mean()
     assert drawn.loss(backend, word, at_once) == pytest.approx(float(expected), rel=1e-12)
 

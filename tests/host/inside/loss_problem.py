@@ -71,11 +71,11 @@ class Problem:
         )
 
     def at(self, flat):
-        return self.loss(self.backend.encode(CAPTIONS, "S*", self.vectors(flat), differentiable=False).cond)
+        return self.loss(self.backend.encode(CAPTIONS, {"S*": self.vectors(flat)}, differentiable=False).cond)
 
     def gradient(self):
         flat = self.start.clone().requires_grad_(True)
-        encoded = self.backend.encode(CAPTIONS, "S*", self.vectors(flat), differentiable=True)
+        encoded = self.backend.encode(CAPTIONS, {"S*": self.vectors(flat)}, differentiable=True)
         self.loss(encoded.cond).backward()
         encoded.backward()
         return flat.grad
@@ -83,8 +83,10 @@ class Problem:
     def one_graph_gradient(self):
         """As the formula says it, without cutting the graph in two."""
         flat = self.start.clone().requires_grad_(True)
-        encoded = self.backend.encode(CAPTIONS, "S*", self.vectors(flat), differentiable=True)
-        whole = plugin("nodes.host.text.caption_encoding").Conditioning(encoded.encoded, encoded.cond.index)
+        encoded = self.backend.encode(CAPTIONS, {"S*": self.vectors(flat)}, differentiable=True)
+        output_of = {id(leaf): output for output, leaf in encoded.outputs}
+        distinct = [{name: output_of.get(id(v), v) for name, v in entry.items()} for entry in encoded.cond.distinct]
+        whole = plugin("nodes.host.text.caption_encoding").Conditioning(distinct, encoded.cond.index)
         self.loss(whole).backward()
         return flat.grad
 

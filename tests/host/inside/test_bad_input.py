@@ -94,7 +94,7 @@ def test_a_text_encoder_of_the_right_name_and_the_wrong_width():
     with torch.inference_mode(False):
         backend = plugin("nodes.host.backend").HostBackend(models.model, other, models.vae)
         with backend.lent(1, 64), pytest.raises(ValueError, match="cannot read text of this CLIP's width"):
-            cond = backend.encode(["a S*"], "S*", {"t5xxl": torch.randn(1, 48)}, differentiable=False).cond
+            cond = backend.encode(["a S*"], {"S*": {"t5xxl": torch.randn(1, 48)}}, differentiable=False).cond
             backend.denoise(torch.randn(1, 16, 8, 8), backend.schedule.sigmas[:1], cond)
 
 

@@ -99,7 +99,7 @@ def test_the_told_channels_reach_the_model_unchanged(models, backend):
     keys = {k: torch.randn(1, e.width, generator=generator) for k, e in backend.encoders.items()}
     with torch.inference_mode(False), backend.lent(3, PIXELS), torch.no_grad():
         captions = ["a photo of S*", "a photo of S*", "a S*"]
-        cond = backend.encode(captions, "S*", keys, differentiable=False).cond
+        cond = backend.encode(captions, {"S*": keys}, differentiable=False).cond
         models.model.model.apply_model = lambda *a, **k: seen.append(k["c_concat"]) or apply(*a, **k)
         backend.denoise(noisy, backend.schedule.sigmas[[10, 20, 30]], cond)
     assert torch.equal(torch.cat(seen), noisy[:, channels:])

@@ -45,7 +45,7 @@ def test_attention_is_fused(family, dtype):
         latents = torch.randn(*backend._latent_shape(2, 64)[:-2], side, side)
         with backend.lent(2, 64, "off"):
             with Attention() as encoders:
-                encoded = backend.encode(["a photo of S*", "a red S*"], "S*", vectors, differentiable=True)
+                encoded = backend.encode(["a photo of S*", "a red S*"], {"S*": vectors}, differentiable=True)
             with Attention() as denoiser:
                 backend.denoise(latents, backend.schedule.sigmas[[3, 5]], encoded.cond).sum().backward()
             with Attention() as back:
@@ -68,7 +68,7 @@ def test_a_caption_is_encoded_once(family, passes, monkeypatch):
         monkeypatch.setattr(encoder, "encode_token_weights", lambda tokens: calls.append(1) or encode(tokens))
         with backend.lent(2, 64, "off"):
             calls.clear()
-            encoded = backend.encode(["S*", "a red S*", "S*", "S*"], "S*", vectors, differentiable=True)
+            encoded = backend.encode(["S*", "a red S*", "S*", "S*"], {"S*": vectors}, differentiable=True)
             for entry in encoded.cond.distinct:
                 entry["cond"].grad = torch.ones_like(entry["cond"])
             encoded.backward()

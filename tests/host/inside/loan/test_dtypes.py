@@ -124,5 +124,5 @@ def test_weights_that_the_host_casts_are_not_copied_again(family):
     weights = {tuple(m.weight.shape) for m in encoders.modules() if isinstance(m, torch.nn.Linear)}
     with torch.inference_mode(False), backend.lent(1, 64, "off"), _Copies() as copies:
         vectors = {key: torch.ones(1, info.width, requires_grad=True) for key, info in backend.encoders.items()}
-        backend.encode(["a photo of S*"], "S*", vectors, differentiable=True)
+        backend.encode(["a photo of S*"], {"S*": vectors}, differentiable=True)
     assert copies.shapes and not weights & copies.shapes

@@ -68,7 +68,7 @@ def test_captions_of_different_length_train_together(lent):
 
     def gradient(captions, places):
         rows_now = rows.clone().requires_grad_(True)
-        encoded = lent.encode(captions, "S*", {"clip_l": rows_now}, differentiable=True)
+        encoded = lent.encode(captions, {"S*": {"clip_l": rows_now}}, differentiable=True)
         given = (t[places] for t in (problem.latents, problem.noise, problem.sigma))
         plugin("ti_engine.method.loss").diffusion_loss(lent, *given, encoded.cond).sum().backward()
         encoded.backward()

@@ -95,7 +95,7 @@ def real_step(backend, samples):
     """With captions that differ and are of one length, so that the model takes them side by side."""
     captions = ["a photo of " + " ".join(words) for words in permutations(["S*", "red", "big"])][:samples]
     vectors = {key: torch.randn(1, info.width).requires_grad_() for key, info in backend.encoders.items()}
-    encoded = backend.encode(captions, "S*", vectors, differentiable=True)
+    encoded = backend.encode(captions, {"S*": vectors}, differentiable=True)
     latents = torch.randn(backend._latent_shape(samples, 64))
     backend.denoise(latents, torch.ones(samples), encoded.cond).sum().backward()
     encoded.backward()
@@ -138,7 +138,7 @@ def test_t5_keeps_one_table_of_distances(name, monkeypatch):
                 vectors = {key: torch.randn(1, info.width).requires_grad_() for key, info in backend.encoders.items()}
                 known = models.clip.cond_stage_model.parameters()
                 with plugin("ti_engine.memory.peak_count").CountedMemory(known) as measured:
-                    encoded = backend.encode(["a photo of S*"], "S*", vectors, differentiable=True)
+                    encoded = backend.encode(["a photo of S*"], {"S*": vectors}, differentiable=True)
             tokens = encoded.cond.distinct[0]["cond"].shape[1]
             return encoders.kept, measured.now["cpu"], 4 * small_encoders._T5["num_heads"] * tokens**2
 

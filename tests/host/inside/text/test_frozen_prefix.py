@@ -51,7 +51,7 @@ def vectors(backend, seed=0):
 def encoded(backend, captions=CAPTIONS, seed=0):
     """The conditioning of captions, and the gradient of a random projection of it in the vectors."""
     rows = {key: value.requires_grad_() for key, value in vectors(backend, seed).items()}
-    batch = backend.encode(captions, "S*", rows, differentiable=True)
+    batch = backend.encode(captions, {"S*": rows}, differentiable=True)
     generator = torch.Generator().manual_seed(1)
     conditioning = []
     for entry in batch.cond.distinct:
@@ -102,7 +102,7 @@ def test_conditioning_and_gradient_of_every_family(family, monkeypatch):
                 found = encoded(backend, seed=seed)
                 assert found[0][0].dtype == torch.float64
                 assert_same(found, wanted[seed])
-            batch = backend.encode(CAPTIONS, "S*", vectors(backend), differentiable=False)
+            batch = backend.encode(CAPTIONS, {"S*": vectors(backend)}, differentiable=False)
             tensors = [t for entry in batch.cond.distinct for t in entry.values() if torch.is_tensor(t)]
             assert_same(([t for t in tensors if t.is_floating_point()], []), (wanted[0][0], []))
 
