@@ -127,7 +127,7 @@ def gradient_of(backend: Any, case: Case, shape: list[int]) -> Tensor:
     }
     levels = backend.schedule.sigmas
     sigma = levels[torch.linspace(len(levels) // 4, len(levels) * 3 // 4, case.samples).long()]
-    samples = gradients.Samples(latents, noise, sigma, captions_of(case.samples))
+    samples = plugin("ti_engine.training.samples").Samples(latents, noise, sigma, captions_of(case.samples))
     gradients.GradientSum(backend, engine.TrainConfig(batch_size=case.samples), vectors).of(samples)
     return torch.cat([rows.grad.flatten() / rows.grad.norm() for rows in vectors.values() if rows.grad is not None])
 

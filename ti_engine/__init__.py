@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .data.captions import CaptionSource
-    from .data.training_set import TrainingSet, encode_training_set
+    from .data.training_set import TrainingSet
     from .method.noise import NoiseSchedule
     from .training.advice import result_warnings, setting_warnings
     from .training.backend import Backend, EncodedCaptions, EncoderInfo, Words
     from .training.config import PRESETS, TrainConfig
     from .training.loop import TrainRecord, TrainStep, train
+    from .training.pictures_to_latents import encode_training_set
     from .word.embedding import TokenEmbedding
     from .word.placeholder import DEFAULT_PLACEHOLDER
 
@@ -49,7 +50,7 @@ __all__ = [
 _MODULES = {
     "CaptionSource": "data.captions",
     "TrainingSet": "data.training_set",
-    "encode_training_set": "data.training_set",
+    "encode_training_set": "training.pictures_to_latents",
     "NoiseSchedule": "method.noise",
     "result_warnings": "training.advice",
     "setting_warnings": "training.advice",

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from ...ti_engine import EncodedCaptions, EncoderInfo, NoiseSchedule, TokenEmbedding
 from ...ti_engine.memory.plan import MARGIN, MemoryPlan, Recompute, choose_plan
-from ...ti_engine.training.backend import Words
+from ...ti_engine.training.backend import EncodedPictures, Words
 from ...ti_engine.training.gradients import FLOAT16_LOSS_SCALE
 from .denoiser import denoise
-from .inpainting import with_masks
+from .inpainting import MASKS, inpainting_channels
 from .loan.borrow import Loan
 from .loan.memory_count import available_memory, has_ample_room
 from .loan.recomputing import Blocks, blocks_of
@@ -50,7 +50,6 @@ class HostBackend:
         self._loan: Loan | None = None
         self._count: StepCount | None = None
         self._shape: tuple[int, ...] | None = None  # of one picture's latents, once there was one
-        self.known_channels = self._family.known_channels
         self.resolution: int = self._family.resolution
         self._blocks = Blocks(
             [block for encoder in self._family.encoders.values() for block in blocks_of(encoder.network)],
@@ -71,7 +70,7 @@ class HostBackend:
         self.loss_scale = FLOAT16_LOSS_SCALE if dtype == torch.float16 else 1.0
         precision = str(dtype).removeprefix("torch.")
         facts = [
-            self._family.name + (" for inpainting" if self.known_channels else ""),
+            self._family.name + (" for inpainting" if self._family.inpainting_channels else ""),
             " + ".join(self.encoders),
             self.schedule.prediction,
         ]
@@ -148,7 +147,7 @@ class HostBackend:
         """Of what `denoise` is given for `samples` pictures of that side."""
         frames = [1] if self._family.film else []
         channels, *rest = self._shape or (self._family.latent_channels, *frames, resolution // 8, resolution // 8)
-        return [samples, channels + self.known_channels, *rest]
+        return [samples, channels + self._family.inpainting_channels, *rest]
 
     def ignored(self) -> list[str]:
         """What is attached to the model and takes part in sampling but not in training, as sentences."""
@@ -177,7 +176,7 @@ class HostBackend:
         return self._vocabularies[key].nearest(vector, count)
 
     @torch.no_grad()
-    def encode_pictures(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+    def encode_pictures(self, pictures: Tensor) -> EncodedPictures:
         base = self._patcher.model
         with self._originals_back():
             raw = self._encode(pictures)
@@ -188,9 +187,12 @@ class HostBackend:
                     f"{self._family.name} needs larger pictures: {least} latents along a side, not {mean.shape[-1]}. "
                     f"Raise resolution to {-(-pictures.shape[-1] * least // mean.shape[-1] // 8) * 8} or more."
                 )
-            if self.known_channels:
-                mean = with_masks(base, pictures, mean, self._encode)
-        return mean, torch.zeros_like(mean)  # the host gives the mode of the posterior and not its width
+            channels = None
+            if self._family.inpainting_channels:
+                channels = inpainting_channels(base, pictures, mean, self._encode)
+                mean = mean.repeat(MASKS, *[1] * (mean.ndim - 1))
+        # The host gives the posterior mean and not its standard deviation.
+        return EncodedPictures(mean, torch.zeros_like(mean), channels)
 
     def _encode(self, pictures: Tensor) -> Tensor:
         """The autoencoder's latents [N, C, h, w] ([N, C, 1, h, w] for films) of [N, 3, H, W], not yet scaled."""
@@ -211,15 +213,15 @@ class HostBackend:
     def encode(self, captions: Sequence[str], words: Words, differentiable: bool) -> EncodedCaptions:
         return encode_captions(self._clip, captions, words, differentiable, self._family.joins_captions)
 
-    def denoise(self, noisy: Tensor, sigma: Tensor, cond: Any) -> Tensor:
+    def denoise(self, noisy: Tensor, sigma: Tensor, cond: Any, inpainting: Tensor | None = None) -> Tensor:
         memory.throw_exception_if_processing_interrupted()
-        return denoise(self._patcher, noisy, sigma, cond, self._family)
+        return denoise(self._patcher, noisy, sigma, cond, self._family, inpainting)
 
     def sample(
         self, prompt: str, embedding: TokenEmbedding | None, seed: int, resolution: int, steps: int = 20
     ) -> Tensor:
         shape = self._latent_shape(1, resolution)[1:]
-        shape[0] -= self.known_channels
+        shape[0] -= self._family.inpainting_channels
         with self._originals_back():
             return sample_picture(
                 self._patcher, self._clip, self._vae, prompt, embedding, seed, shape, steps, self._family.guidance

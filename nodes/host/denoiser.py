@@ -18,21 +18,23 @@ from .models.family import Family
 from .text.caption_encoding import Conditioning, Entry
 
 
-def denoise(patcher: Any, noisy: Tensor, sigma: Tensor, cond: Conditioning, family: Family) -> Tensor:
-    """Estimate [B, C, h, w] of the clean latents in float32. noisy: [B, C + known channels, h, w]; sigma: [B].
+def denoise(
+    patcher: Any, noisy: Tensor, sigma: Tensor, cond: Conditioning, family: Family, inpainting: Tensor | None = None
+) -> Tensor:
+    """Estimate [B, C, h, w] of the clean latents in float32. noisy: [B, C, h, w]; sigma: [B]; inpainting: [B, K, h, w].
 
     Latents of films have T = 1 before h. Samples whose captions differ in length in a way that the model cannot take
     side by side are computed apart.
     """
     noisy, sigma = noisy.to(patcher.load_device), sigma.to(patcher.load_device)
-    noisy, known = noisy.split([family.latent_channels, family.known_channels], dim=1)
+    inpainting = None if inpainting is None else inpainting.to(noisy)
     guidance = {} if family.facts.told_guidance is None else {"guidance": family.facts.told_guidance}
     conds = [_model_conds(patcher, {**guidance, **entry}, noisy[:1]) for entry in cond.distinct]
     parts, places = [], []
     for rows in _side_by_side([conds[i] for i in cond.index]):
         inputs = cond_cat([conds[cond.index[r]] for r in rows])
-        if family.known_channels:
-            inputs["c_concat"] = known[rows]
+        if inpainting is not None:
+            inputs["c_concat"] = inpainting[rows]
         parts.append(_apply(patcher, noisy[rows], sigma[rows], inputs, family.adds_in_place))
         places += rows
     together = torch.cat(parts)

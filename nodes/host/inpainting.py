@@ -1,4 +1,4 @@
-"""What an inpainting model is told of a picture in training: random masks, and what lies outside of them.
+"""The inpainting channels in training: random masks, and the pictures that they leave visible.
 
 As these models were trained: strokes and boxes over the picture, and now and then a mask over all of it (Suvorov et al.
 2022, arXiv 2109.07161; the masks of Stable Diffusion's inpainting models).
@@ -18,9 +18,9 @@ WHOLE = 2
 _SEED = 0x3A5C
 
 
-def with_masks(base: Any, pictures: Tensor, latents: Tensor, encode: Callable[[Tensor], Tensor]) -> Tensor:
-    """Latents and behind them what the model is told, [MASKS * N, C + known, h, w]: all pictures with the first mask,
-    then all with the second one, ...
+def inpainting_channels(base: Any, pictures: Tensor, latents: Tensor, encode: Callable[[Tensor], Tensor]) -> Tensor:
+    """The channels that an inpainting model reads beside the noisy latents, [MASKS * N, K, h, w]: those of all pictures
+    with the first mask, then of all with the second one, ...
 
     base: the host's model. pictures: [N, 3, H, W] in 0..1. latents: [N, C, h, w], in the model's scale. encode:
     pictures -> latents [N, C, h, w] in the autoencoder's own scale.
@@ -32,14 +32,13 @@ def with_masks(base: Any, pictures: Tensor, latents: Tensor, encode: Callable[[T
         if number < WHOLE:
             masks = torch.ones_like(masks)
         hidden = encode((pictures - 0.5) * (1 - masks) + 0.5)  # grey where they hide it, as the host's own node does
-        told = [
+        rows += [
             base.concat_cond(
                 noise=latent[None], device=latent.device, concat_latent_image=raw[None], concat_mask=mask[None]
             )
             for latent, raw, mask in zip(latents, hidden, masks, strict=True)
         ]
-        rows.append(torch.cat([latents, torch.cat(told).to(latents)], 1))
-    return torch.cat(rows)
+    return torch.cat(rows).to(latents)
 
 
 def random_masks(count: int, height: int, width: int, generator: torch.Generator) -> Tensor:

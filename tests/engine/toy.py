@@ -18,8 +18,8 @@ from torch.nn import functional as F
 
 from ti_engine import CaptionSource, EncoderInfo, NoiseSchedule, TokenEmbedding, TrainConfig, TrainingSet
 from ti_engine.data.captions import OBJECT_TEMPLATES, STYLE_TEMPLATES
-from ti_engine.method.noise import Prediction
-from ti_engine.training.backend import EncodedCaptions, Words
+from ti_engine.method.prediction import Prediction
+from ti_engine.training.backend import EncodedCaptions, EncodedPictures, Words
 
 LATENT_SHAPE = (2, 8, 8)  # of a picture of 64 x 64 pixels
 PLACES = 24  # tokens that a caption may have
@@ -35,7 +35,6 @@ class ToyBackend:
     dtype: torch.dtype = torch.float32
     rms: float = 0.014
     loss_scale: float = 1.0
-    known_channels: int = 0
     deaf: bool = False
     """The denoiser does not listen to the text, so the gradient is zero."""
     breaks_at: int | None = None
@@ -89,9 +88,9 @@ class ToyBackend:
         best = cosines.topk(count)
         return [(WORDS[int(i)], float(value)) for i, value in zip(best.indices, best.values, strict=True)]
 
-    def encode_pictures(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+    def encode_pictures(self, pictures: Tensor) -> EncodedPictures:
         mean = F.avg_pool2d(pictures, 8)[:, :2].to(self.dtype) * 2 - 1
-        return mean, torch.full_like(mean, SPREAD)
+        return EncodedPictures(mean, torch.full_like(mean, SPREAD))
 
     def check_captions(self, captions: Sequence[str], placeholder: str, num_vectors: int) -> None:
         for caption in captions:
@@ -136,7 +135,7 @@ class ToyBackend:
             return noise
         return noise - latents if "flow" in self.prediction else signal * noise - level * latents
 
-    def denoise(self, noisy: Tensor, sigma: Tensor, cond: Tensor) -> Tensor:
+    def denoise(self, noisy: Tensor, sigma: Tensor, cond: Tensor, inpainting: Tensor | None = None) -> Tensor:
         self.denoised += 1
         if self.breaks_at is not None and self.denoised >= self.breaks_at:
             return noisy * torch.nan

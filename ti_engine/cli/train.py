@@ -15,13 +15,14 @@ from typing import Any
 from tqdm import tqdm
 
 from ..data.pictures import load_picture
-from ..data.training_set import TrainingSet, encode_training_set
+from ..data.training_set import TrainingSet
 from ..files import load_embedding, save_embedding, training_metadata
 from ..memory.out_of_memory import is_out_of_memory
 from ..training.advice import result_warnings, setting_warnings
 from ..training.backend import Backend
 from ..training.config import PRESETS, TrainConfig, setting_limits
 from ..training.loop import TrainRecord, train
+from ..training.pictures_to_latents import encode_training_set
 from ..word.embedding import TokenEmbedding
 from .captions import captions_for, picture_files
 from .model_flags import add_model_flags, open_model

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from ..cli.train import learn
 from ..data.contact_sheet import contact_sheet, png_bytes
-from ..data.training_set import encode_training_set
 from ..files import save_embedding, training_metadata
 from ..files.atomic import write_atomically
 from ..standalone import DiffusersBackend, load_model
 from ..training.config import TrainConfig
+from ..training.pictures_to_latents import encode_training_set
 from ..training.start_vectors import initial_vectors
 from ..word.embedding import TokenEmbedding
 from .concepts import EXAMPLE

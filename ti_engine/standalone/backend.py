@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..memory.checkpointing import checkpointed
 from ..method.noise import append_dims
-from ..training.backend import EncodedCaptions, EncoderInfo, Words
+from ..training.backend import EncodedCaptions, EncodedPictures, EncoderInfo, Words
 from ..training.gradients import FLOAT16_LOSS_SCALE
 from ..word.embedding import TokenEmbedding
 from ..word.families import describe_widths
@@ -59,7 +59,6 @@ class DiffusersBackend:
         """SHA-256 of the weights file in hex, where there is one."""
         self.device: torch.device = self._network.device
         self.dtype: torch.dtype = self._network.dtype
-        self.known_channels = 0
         self.loss_scale = FLOAT16_LOSS_SCALE if self.dtype == torch.float16 else 1.0
         self.multiple = self._autoencoder.factor * family.patch
         """Sides of pictures are multiples of it, in pixels."""
@@ -111,7 +110,7 @@ class DiffusersBackend:
         leaves = {name: tensor.detach().requires_grad_(differentiable) for name, tensor in encoded.items()}
         return EncodedCaptions(Conditioning(leaves, index), [(encoded[name], leaves[name]) for name in encoded])
 
-    def denoise(self, noisy: Tensor, sigma: Tensor, cond: Conditioning) -> Tensor:
+    def denoise(self, noisy: Tensor, sigma: Tensor, cond: Conditioning, inpainting: Tensor | None = None) -> Tensor:
         """As the Protocol says; float64 where the modules are float64."""
         return self._denoise(noisy, sigma, cond.rows(), _TRAINING_GUIDANCE)
 
@@ -127,11 +126,7 @@ class DiffusersBackend:
             {name: tensor.to(self.dtype) for name, tensor in cond.items()},
             torch.full_like(sigma, guidance),
         ).to(self._at_least_float32)
-        if self.schedule.prediction == "sample":
-            return out
-        if self.schedule.prediction == "v_prediction":  # v = sqrt(a) noise - sqrt(1 - a) latents
-            return noisy / (s**2 + 1) - s / (s**2 + 1).sqrt() * out
-        return noisy - s * out
+        return self.schedule.clean_estimate(out, noisy, sigma)
 
     def save_memory(self) -> bool:
         if self._checkpointed:
@@ -146,12 +141,12 @@ class DiffusersBackend:
         return False
 
     @torch.no_grad()
-    def encode_pictures(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+    def encode_pictures(self, pictures: Tensor) -> EncodedPictures:
         """As the Protocol says; float64 where the modules are float64. ValueError for a side the model cannot draw."""
         side = next((side for side in pictures.shape[2:] if side % self.multiple), None)
         if side is not None:
             raise ValueError(f"The model takes pictures whose sides are multiples of {self.multiple}, got {side}.")
-        return self._autoencoder.encode(pictures)
+        return EncodedPictures(*self._autoencoder.encode(pictures))
 
     def sample(
         self, prompt: str, embedding: TokenEmbedding | None, seed: int, resolution: int, steps: int = 20

@@ -59,6 +59,21 @@ class EncodedCaptions:
             torch.autograd.backward([output for output, _ in reached], [gradient for _, gradient in reached])
 
 
+@dataclass(frozen=True)
+class EncodedPictures:
+    """Latents of N pictures, on the CPU. mean, deviation: of the autoencoder's posterior, each [M, C, h, w], with T = 1
+    before h for models of films; the deviation is zero where the host gives the mean alone.
+
+    inpainting: [M, K, h, w], the mask and the masked picture as an inpainting model sees them beside the noisy latents;
+    None for other models. M is a multiple of N: row i is of picture i % N, which an inpainting model sees behind
+    several masks.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+    inpainting: Tensor | None = None
+
+
 class Backend(Protocol):
     """The frozen models. Nothing in them is a parameter; after every call they are bit for bit as they were."""
 
@@ -66,9 +81,6 @@ class Backend(Protocol):
     encoders: Mapping[str, EncoderInfo]
     device: torch.device
     """Where `denoise` wants its latents."""
-    known_channels: int
-    """Channels behind those of the latents that hold what the model is told of a picture beside its noisy version (an
-    inpainting model: the mask, and what lies outside of it); 0 for most models."""
     resolution: int
     """Side in pixels of the pictures that the model was trained on."""
     loss_scale: float
@@ -90,13 +102,8 @@ class Backend(Protocol):
         """The `count` tokens of the vocabulary that point most in the direction of `vector` [width], with cosines."""
         ...
 
-    def encode_pictures(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        """Pictures [N, 3, H, W] in 0..1 -> mean and standard deviation of their latents, on the CPU, in its scale.
-
-        Each [M, C + known_channels, h, w], with T = 1 before h for models of films. M is a multiple of N: row i is of
-        picture i % N, more than once where what the model is told of it varies. The deviation is zero where the
-        autoencoder gives none.
-        """
+    def encode_pictures(self, pictures: Tensor) -> EncodedPictures:
+        """Latents of pictures [N, 3, H, W] in 0..1, on the CPU, in the model's scale."""
         ...
 
     def check_captions(self, captions: Sequence[str], placeholder: str, num_vectors: int) -> None:
@@ -110,10 +117,10 @@ class Backend(Protocol):
         """
         ...
 
-    def denoise(self, noisy: Tensor, sigma: Tensor, cond: Any) -> Tensor:
-        """Estimate [B, C, h, w] of the clean latents in float32 at noise levels `sigma` [B].
+    def denoise(self, noisy: Tensor, sigma: Tensor, cond: Any, inpainting: Tensor | None = None) -> Tensor:
+        """Estimate [B, C, h, w] of the clean latents in float32, from noisy latents at noise levels `sigma` [B].
 
-        noisy: [B, C + known_channels, h, w], the noisy latents and what is known.
+        inpainting: [B, K, h, w] as of EncodedPictures, for models that have such channels.
         """
         ...
 

@@ -13,11 +13,9 @@ import torch
 from torch import Tensor
 
 from ..data.training_set import TrainingSet
-from ..method.loss import diffusion_loss
-from ..method.noise import spread_sigmas
 from .backend import Backend
 from .config import TrainConfig
-from .gradients import Samples
+from .samples import Samples, draw_fixed_samples, sample_losses
 
 SAMPLES = 16
 
@@ -39,15 +37,11 @@ class EvaluationSet:
         for start in range(0, SAMPLES, at_once):
             part = self.samples.part(slice(start, start + at_once), backend.device)
             cond = backend.encode(part.captions, {self.placeholder: vectors}, differentiable=False).cond
-            total += float(diffusion_loss(backend, part.latents, part.noise, part.sigma, cond).sum())
+            total += float(sample_losses(backend, part, cond).sum())
         return total / SAMPLES
 
 
 def draw_evaluation_set(backend: Backend, dataset: TrainingSet, config: TrainConfig) -> EvaluationSet:
     """The set of a run: from the run's seed but not from its generator, so that looking never changes training."""
-    generator = torch.Generator().manual_seed(config.seed ^ 0x5EED)
-    batch = dataset.draw_batch(SAMPLES, generator)
-    noise = torch.randn(batch.latents.shape, generator=generator)
-    sigma = spread_sigmas(backend.schedule, SAMPLES, config.high_noise_bias)
-    sigma = sigma[torch.randperm(SAMPLES, generator=generator)]
-    return EvaluationSet(Samples(batch.latents, noise, sigma, batch.captions), config.placeholder)
+    samples = draw_fixed_samples(backend.schedule, dataset, config, SAMPLES, config.seed ^ 0x5EED)
+    return EvaluationSet(samples, config.placeholder)

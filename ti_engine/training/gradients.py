@@ -4,44 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ..data.training_set import TrainingSet
 from ..memory.out_of_memory import is_out_of_memory
-from ..method.loss import diffusion_loss
-from ..method.noise import draw_sigmas
 from .backend import Backend
 from .config import TrainConfig
+from .samples import Samples, sample_losses
 
 # For denoisers in float16, whose small gradients are all zero unscaled. As torch.amp.GradScaler starts.
 FLOAT16_LOSS_SCALE = 2.0**16
 _BACK_OFF = 4.0
-
-
-@dataclass(frozen=True)
-class Samples:
-    """Everything that is random in one update. latents, noise: [B, C, h, w]; sigma: [B]; captions: B texts."""
-
-    latents: Tensor
-    noise: Tensor
-    sigma: Tensor
-    captions: list[str]
-
-    def part(self, rows: slice, device: torch.device) -> Samples:
-        """Some of them, on the device that computes with them."""
-        latents, noise, sigma = (tensor[rows].to(device) for tensor in (self.latents, self.noise, self.sigma))
-        return Samples(latents, noise, sigma, self.captions[rows])
-
-
-def draw_samples(backend: Backend, dataset: TrainingSet, config: TrainConfig, generator: torch.Generator) -> Samples:
-    """The samples of the next update, drawn for the whole batch: splitting it changes memory and nothing else."""
-    batch = dataset.draw_batch(config.batch_size, generator)
-    noise = torch.randn(batch.latents.shape, generator=generator)
-    sigma = draw_sigmas(backend.schedule, config.batch_size, config.high_noise_bias, generator)
-    return Samples(batch.latents, noise, sigma, batch.captions)
 
 
 class GradientSum:
@@ -112,7 +86,7 @@ class GradientSum:
             encoded = self._backend.encode(
                 part.captions, {self._config.placeholder: self._vectors}, differentiable=True
             )
-            losses = diffusion_loss(self._backend, part.latents, part.noise, part.sigma, encoded.cond)
+            losses = sample_losses(self._backend, part, encoded.cond)
             loss = losses.sum() / count
             if loss.requires_grad:  # else the gradients stay None, which the loop explains
                 (loss * self._scale).backward()

@@ -20,7 +20,8 @@ from ..word.embedding import TokenEmbedding
 from .backend import Backend
 from .config import TrainConfig
 from .evaluation_set import draw_evaluation_set
-from .gradients import GradientSum, draw_samples, gradients_of
+from .gradients import GradientSum, gradients_of
+from .samples import draw_samples
 from .start_vectors import initial_vectors, trained_encoders
 
 FINAL_LEARNING_RATE = 0.05  # of the full one, at the end of the cosine
@@ -125,7 +126,7 @@ def train(
             group["lr"] = learning_rate * group["scale"]
         loss = None
         try:
-            loss = gradient_sum.of(draw_samples(backend, dataset, config, generator))
+            loss = gradient_sum.of(draw_samples(backend.schedule, dataset, config, generator))
         except Exception as error:
             if not record.losses or not is_out_of_memory(error):
                 raise

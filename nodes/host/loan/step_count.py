@@ -98,9 +98,12 @@ class StepWithoutContents:
         self._cond = Conditioning([*distinct, *others], [*range(self._samples)])
 
     def denoise(self) -> None:
-        count = self._count
-        latents = torch.empty(self._samples, *count.one[1:], device=count.patcher.load_device)
-        denoise(count.patcher, latents, latents.new_ones(self._samples), self._cond, count.family).sum().backward()
+        count, family = self._count, self._count.family
+        everything = torch.empty(self._samples, *count.one[1:], device=count.patcher.load_device)
+        latents, channels = everything.split([family.latent_channels, family.inpainting_channels], dim=1)
+        inpainting = channels if family.inpainting_channels else None
+        sigma = latents.new_ones(self._samples)
+        denoise(count.patcher, latents, sigma, self._cond, family, inpainting).sum().backward()
 
     def carry_on(self) -> None:
         for entry in self._cond.distinct:

@@ -11,7 +11,8 @@ from comfy import model_sampling
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 
 from ....ti_engine import NoiseSchedule
-from ....ti_engine.method.noise import Prediction, append_dims
+from ....ti_engine.method.noise import append_dims
+from ....ti_engine.method.prediction import Prediction
 from .encoders import TextEncoder, text_encoders
 from .known_families import PROVEN, REFUSED, UNPROVEN, Facts
 
@@ -24,8 +25,9 @@ class Family:
     """What a model is, as far as training has to know.
 
     name: the host's name for it. facts: in what it differs. encoders: by key, all of them are trained.
-    latent_channels: of its autoencoder. film: its latents have frames. known_channels: see Backend. joins_captions: one
-    encoder, of which the model reads the token states alone, so many captions fit in one pass. guidance: for previews.
+    latent_channels: of its autoencoder. film: its latents have frames. inpainting_channels: how many an inpainting model
+    reads beside the noisy latents, else 0. joins_captions: one encoder, of which the model reads the token states
+    alone, so many captions fit in one pass. guidance: for previews.
     resolution: side in pixels of the pictures that it was trained on, as far as its class tells.
     warnings: what to say about it in the report.
     """
@@ -35,7 +37,7 @@ class Family:
     encoders: Mapping[str, TextEncoder]
     latent_channels: int
     film: bool
-    known_channels: int
+    inpainting_channels: int
     joins_captions: bool
     guidance: float
     resolution: int
@@ -96,7 +98,7 @@ def recognise(model: Any, clip: Any, vae: Any) -> Family:
         encoders,
         channels,
         film=dimensions == 3,
-        known_channels=_known_channels(name, base, facts, channels, dimensions),
+        inpainting_channels=_inpainting_channels(name, base, facts, channels, dimensions),
         joins_captions=len(encoders) == 1 and plain_unet,
         guidance=float(getattr(base, GUIDANCE_ATTRIBUTE, facts.guidance)),
         resolution=getattr(base, RESOLUTION_ATTRIBUTE, _resolution(base, facts)),
@@ -140,23 +142,14 @@ def _agree(schedule: NoiseSchedule, sampling: Any) -> bool:
     generator = torch.Generator().manual_seed(0)
     latents, noise = torch.randn(2, 3, 1, 2, 2, generator=generator)
     sigma = schedule.sigmas[torch.tensor([1, 2, 3]) * (len(schedule.sigmas) - 1) // 4]
-    noisy = schedule.add_noise(latents, noise, sigma)
-    if not torch.allclose(
-        sampling.noise_scaling(append_dims(sigma, noise.ndim), noise.clone(), latents), noisy, rtol=1e-3
-    ):
+    noisy = schedule.noisy_latents(latents, noise, sigma)
+    level = append_dims(sigma, noise.ndim)
+    if not torch.allclose(sampling.noise_scaling(level, noise.clone(), latents), noisy, rtol=1e-3):
         return False
-    s, c = append_dims(sigma, noise.ndim), schedule.sigma_data
-    length = (s**2 + c**2).sqrt()
-    answer = {
-        "epsilon": noise,
-        "v_prediction": c * noise / length - s * latents / (c * length),
-        "sample": latents,
-        "flow": noise - latents,
-        "scaled_flow": noise - latents,
-    }[schedule.prediction]
-    # Karras et al. tell v with the other sign; the squared error is the same.
-    found = [sampling.calculate_denoised(sigma, sign * answer, noisy) for sign in (1, -1)]
-    return any(torch.allclose(clean, latents, rtol=1e-2, atol=1e-2) for clean in found)
+    answer = schedule.target(latents, noise, sigma)
+    # Karras et al. write v with the other sign; the squared error is the same.
+    estimates = [sampling.calculate_denoised(sigma, sign * answer, noisy) for sign in (1, -1)]
+    return any(torch.allclose(clean, latents, rtol=1e-2, atol=1e-2) for clean in estimates)
 
 
 def _check_encoders(name: str, base: Any, facts: Facts, encoders: Mapping[str, TextEncoder]) -> None:
@@ -178,8 +171,8 @@ def _check_encoders(name: str, base: Any, facts: Facts, encoders: Mapping[str, T
         )
 
 
-def _known_channels(name: str, base: Any, facts: Facts, channels: int, dimensions: int) -> int:
-    """Channels that an inpainting model is told beside its noisy latents; 0 for models that take these alone."""
+def _inpainting_channels(name: str, base: Any, facts: Facts, channels: int, dimensions: int) -> int:
+    """Channels that an inpainting model reads beside its noisy latents; 0 for models that take these alone."""
     noise = torch.zeros(1, channels, *[1] * (dimensions - 2), 8, 8)
     told = base.concat_cond(noise=noise, latent_image=noise, device=noise.device)
     width = 0 if told is None else told.shape[1]

@@ -5,6 +5,7 @@ import torch
 from toy import LATENT_SHAPE, SPREAD, ToyBackend, toy_config
 
 from ti_engine import CaptionSource, TrainingSet, encode_training_set
+from ti_engine.training.backend import EncodedPictures
 
 
 def pictures(count: int) -> list[torch.Tensor]:
@@ -106,6 +107,8 @@ def test_what_cannot_be_learned_from_is_refused(count, captions, changes, senten
 
 def test_an_autoencoder_that_overflows_is_named(monkeypatch):
     backend = ToyBackend()
-    monkeypatch.setattr(backend, "encode_pictures", lambda p: (torch.full((1, 2, 8, 8), torch.nan),) * 2)
+    monkeypatch.setattr(
+        backend, "encode_pictures", lambda p: EncodedPictures(*(torch.full((1, 2, 8, 8), torch.nan),) * 2)
+    )
     with pytest.raises(ValueError, match=r"autoencoder \(VAE\) made NaN .* Load it in float32"):
         encode_training_set(backend, pictures(1), toy_config())

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 from toy import LATENT_SHAPE, ToyBackend
 
-from ti_engine.method.loss import diffusion_loss, loss_weight
-from ti_engine.method.noise import NoiseSchedule, Prediction
+from ti_engine.method.noise import NoiseSchedule
+from ti_engine.method.prediction import Prediction
+from ti_engine.training.samples import Samples, sample_losses
 
 KINDS = get_args(Prediction)
 CAPTIONS = ["a photo of S*", "a rendering of a S*", "S* and S*", "the photo of a clean S*"]
@@ -38,10 +39,10 @@ def test_the_gradient_in_the_vectors_is_that_of_finite_differences(prediction):
 
     def loss(rows: dict[str, Tensor]) -> Tensor:
         cond = backend.encode(CAPTIONS, {"S*": rows}, differentiable=False).cond
-        return diffusion_loss(backend, latents, noise, sigma, cond).mean()
+        return sample_losses(backend, Samples(latents, noise, sigma, []), cond).mean()
 
     encoded = backend.encode(CAPTIONS, {"S*": vectors}, differentiable=True)
-    diffusion_loss(backend, latents, noise, sigma, encoded.cond).mean().backward()
+    sample_losses(backend, Samples(latents, noise, sigma, []), encoded.cond).mean().backward()
     encoded.backward()
 
     step = 1e-5 * backend.rms
@@ -78,37 +79,36 @@ def test_the_loss_is_the_squared_error_of_the_networks_own_target(prediction):
     answer = backend.predict(a * latents + b * noise, signal, level, cond)
     reference = ((answer - target[prediction]) ** 2).mean(dim=(1, 2, 3))
 
-    loss = diffusion_loss(backend, latents, noise, sigma, cond)
+    loss = sample_losses(backend, Samples(latents, noise, sigma, []), cond)
     assert loss.shape == (len(CAPTIONS),)
     torch.testing.assert_close(loss, reference, rtol=1e-9, atol=1e-12)
 
 
-def test_what_the_model_is_told_gets_no_noise_and_counts_for_nothing():
-    """Known channels, as inpainting models have them."""
+def test_inpainting_channels_get_no_noise_and_count_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     backend = ToyBackend(dtype=torch.float64)
     latents, noise, sigma = inputs(backend)
     cond = backend.encode(CAPTIONS, {"S*": two_vectors(backend)}, differentiable=False).cond
-    plain = diffusion_loss(backend, latents, noise, sigma, cond)
-    told = torch.arange(2 * latents[:, :1].numel(), dtype=torch.float64).view(len(CAPTIONS), 2, *LATENT_SHAPE[1:])
+    without = sample_losses(backend, Samples(latents, noise, sigma, []), cond)
+    channels = torch.arange(2 * latents[:, :1].numel(), dtype=torch.float64).view(len(CAPTIONS), 2, *LATENT_SHAPE[1:])
     seen = []
 
-    def denoise(noisy: Tensor, sigma: Tensor, cond: Tensor) -> Tensor:
-        seen.append(noisy[:, -2:])
-        return ToyBackend.denoise(backend, noisy[:, :-2], sigma, cond)
+    def denoise(noisy: Tensor, sigma: Tensor, cond: Tensor, inpainting: Tensor | None) -> Tensor:
+        seen.append(inpainting)
+        return ToyBackend.denoise(backend, noisy, sigma, cond)
 
-    backend.known_channels, backend.denoise = 2, denoise
-    both = torch.cat([latents, told], 1), torch.cat([noise, torch.randn_like(told)], 1)
-    assert torch.equal(diffusion_loss(backend, *both, sigma, cond), plain)
-    assert torch.equal(seen[0], told)
+    monkeypatch.setattr(backend, "denoise", denoise)
+    assert torch.equal(sample_losses(backend, Samples(latents, noise, sigma, [], channels), cond), without)
+    assert torch.equal(seen[0], channels)
 
 
 def test_samples_do_not_mix():
     backend = ToyBackend(dtype=torch.float64)
     latents, noise, sigma = inputs(backend)
     cond = backend.encode(CAPTIONS, {"S*": two_vectors(backend)}, differentiable=False).cond
-    together = diffusion_loss(backend, latents, noise, sigma, cond)
+    samples = Samples(latents, noise, sigma, CAPTIONS)
+    together = sample_losses(backend, samples, cond)
     for i in range(len(CAPTIONS)):
-        alone = diffusion_loss(backend, *(t[i : i + 1] for t in (latents, noise, sigma, cond)))
+        alone = sample_losses(backend, samples.part(slice(i, i + 1), backend.device), cond[i : i + 1])
         torch.testing.assert_close(alone[0], together[i])
 
 
@@ -118,10 +118,24 @@ def test_the_weight_of_v_knows_the_deviation_of_the_data(sigma_data):
     sigma = torch.tensor([0.03, 1.0, 14.6])
     c_out = sigma * sigma_data / (sigma**2 + sigma_data**2).sqrt()
     schedule = NoiseSchedule(sigma, "v_prediction", sigma_data)
-    torch.testing.assert_close(loss_weight(schedule, sigma), c_out**-2)
+    torch.testing.assert_close(schedule.error_weight(sigma), 1 / c_out)
 
 
 @pytest.mark.parametrize("prediction", KINDS)
 def test_level_zero_gives_no_infinity(prediction):
-    weight = loss_weight(NoiseSchedule(torch.tensor([0.0, 1.0]), prediction), torch.tensor([0.0, 1.0]))
+    levels = torch.tensor([0.0, 1.0])
+    weight = NoiseSchedule(levels, prediction).error_weight(levels)
     assert bool(weight.isfinite().all())
+
+
+@pytest.mark.parametrize("prediction", KINDS)
+@pytest.mark.parametrize("sigma_data", [1.0, 0.5])
+def test_a_perfect_answer_stands_for_the_clean_latents(prediction, sigma_data):
+    backend = ToyBackend(prediction, dtype=torch.float64)
+    latents, noise, sigma = inputs(backend)
+    schedule = NoiseSchedule(backend.schedule.sigmas, prediction, sigma_data)
+    noisy = schedule.noisy_latents(latents, noise, sigma)
+    target = schedule.target(latents, noise, sigma)
+    torch.testing.assert_close(schedule.clean_estimate(target, noisy, sigma), latents, rtol=1e-9, atol=1e-9)
+    wrong = schedule.clean_estimate(target + 0.1, noisy, sigma)
+    torch.testing.assert_close(schedule.squared_error(wrong, latents, sigma), torch.full_like(sigma, 0.01))

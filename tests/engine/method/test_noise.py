@@ -53,5 +53,5 @@ def test_drawing_uses_the_generator_it_is_given_alone():
 def test_noise_is_added_in_the_schedules_own_way():
     latents, noise = torch.full((2, 1, 1, 1), 3.0), torch.full((2, 1, 1, 1), 10.0)
     sigma = torch.tensor([0.25, 1.0])
-    assert toy_schedule("epsilon").add_noise(latents, noise, sigma).flatten().tolist() == [5.5, 13]
-    assert toy_schedule("flow").add_noise(latents, noise, sigma).flatten().tolist() == [4.75, 10]
+    assert toy_schedule("epsilon").noisy_latents(latents, noise, sigma).flatten().tolist() == [5.5, 13]
+    assert toy_schedule("flow").noisy_latents(latents, noise, sigma).flatten().tolist() == [4.75, 10]

@@ -13,7 +13,7 @@ from small_models import WIDTH, Parts, build, draw, small_unet
 
 from ti_engine import TokenEmbedding, TrainConfig, encode_training_set, train
 from ti_engine.demo.tokenizer import DemoTokenizer
-from ti_engine.method.loss import diffusion_loss
+from ti_engine.training.samples import Samples, sample_losses
 from ti_engine.word.placeholder import split_at_placeholder
 
 
@@ -37,7 +37,7 @@ def test_loss_is_that_of_the_scheduler(prediction: str) -> None:
     vectors = {"clip_l": draw(2, WIDTH, seed=3)}
     cond = backend.encode(captions, {"S*": vectors}, differentiable=False).cond
     with torch.no_grad():
-        ours = diffusion_loss(backend, latents, noise, backend.schedule.sigmas[timesteps], cond)
+        ours = sample_losses(backend, Samples(latents, noise, backend.schedule.sigmas[timesteps], []), cond)
     theirs = written_out_loss(parts, latents, noise, timesteps, cond.rows()["hidden"])
     # diffusers takes its square roots of alpha in float32, and at time step 0 the noise is a 34th of the data
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=0)
@@ -73,10 +73,10 @@ def test_gradient_is_that_of_finite_differences(prediction: str, num_vectors: in
     def loss(rows: Tensor) -> float:
         with torch.no_grad():
             cond = backend.encode(captions, {"S*": {"clip_l": rows}}, differentiable=False).cond
-            return float(diffusion_loss(backend, latents, noise, sigma, cond).mean())
+            return float(sample_losses(backend, Samples(latents, noise, sigma, []), cond).mean())
 
     encoded = backend.encode(captions, {"S*": {"clip_l": vectors}}, differentiable=True)
-    diffusion_loss(backend, latents, noise, sigma, encoded.cond).mean().backward()
+    sample_losses(backend, Samples(latents, noise, sigma, []), encoded.cond).mean().backward()
     assert vectors.grad is None  # the encoder's graph is apart until backward() joins them
     encoded.backward()
     assert vectors.grad is not None
@@ -143,15 +143,15 @@ def test_captions_that_do_not_fit_are_found_without_encoding() -> None:
 def test_autoencoder_gives_the_posterior_in_the_models_scale() -> None:
     parts = build()
     pictures = torch.rand(5, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    mean, deviation = parts.backend().encode_pictures(pictures)
+    encoded = parts.backend().encode_pictures(pictures)
     with torch.no_grad():
         posterior = parts.autoencoder.encode((pictures * 2 - 1).double()).latent_dist
     scale = parts.autoencoder.config.scaling_factor
-    torch.testing.assert_close(mean, posterior.mean * scale)
-    torch.testing.assert_close(deviation, posterior.std * scale)
-    mean, deviation = build(tiny=True).backend().encode_pictures(pictures)
-    assert mean.shape == (5, 4, 4, 4)
-    assert not deviation.any()
+    torch.testing.assert_close(encoded.mean, posterior.mean * scale)
+    torch.testing.assert_close(encoded.deviation, posterior.std * scale)
+    encoded = build(tiny=True).backend().encode_pictures(pictures)
+    assert encoded.mean.shape == (5, 4, 4, 4)
+    assert not encoded.deviation.any()
 
 
 def test_training_is_repeatable_and_leaves_the_models_alone() -> None:

@@ -21,9 +21,9 @@ from small_pipelines import T5, build_pipeline, modules_of
 
 from ti_engine.cli import main
 from ti_engine.files import load_embedding
-from ti_engine.method.loss import diffusion_loss
 from ti_engine.standalone import DiffusersBackend, load_model
 from ti_engine.standalone.text import Conditioning
+from ti_engine.training.samples import Samples, sample_losses
 
 WIDTHS = {"clip_l": 16, "clip_g": 24, "t5xxl": 40}
 NETWORK = {"sdxl": "unet", "sd3": "transformer", "flux": "transformer"}
@@ -74,7 +74,8 @@ def assert_same_models(ours: DiffusersBackend, theirs: DiffusersBackend) -> None
         cond = backend.encode(["a photo of S*", "S* on the cat"], {"S*": vectors}, differentiable=False).cond
         with torch.no_grad():
             denoised = backend.denoise(latents, backend.schedule.sigmas[[100, 900]], cond)
-        answers.append([*cond.rows().values(), denoised, *backend.encode_pictures(pictures)])
+        encoded = backend.encode_pictures(pictures)
+        answers.append([*cond.rows().values(), denoised, encoded.mean, encoded.deviation])
     assert all(float(tensor.std()) > 0 for tensor in answers[0])
     assert all(torch.equal(a, b) for a, b in zip(*answers, strict=True))
 
@@ -123,7 +124,7 @@ def test_flux_with_all_its_parts_as_comfyui_saves_it() -> None:
     gradients = []
     for backend in (ours, theirs):
         cond = Conditioning({k: t.clone().requires_grad_() for k, t in few.items()}, torch.tensor([0]))
-        diffusion_loss(backend, latents, noise, torch.tensor([0.6]), cond).sum().backward()
+        sample_losses(backend, Samples(latents, noise, torch.tensor([0.6]), []), cond).sum().backward()
         gradients.append([tensor.grad for tensor in cond.tensors.values()])
     for one, other in zip(*gradients, strict=True):
         assert one is not None and bool(one.any()) and torch.equal(one, other)

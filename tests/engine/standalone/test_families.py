@@ -19,8 +19,8 @@ from small_pipelines import KINDS, build_pipeline, flow_scheduler, modules_of
 
 from ti_engine import TokenEmbedding, TrainConfig, TrainRecord, encode_training_set, train
 from ti_engine.files import save_embedding
-from ti_engine.method.loss import diffusion_loss
 from ti_engine.standalone import DiffusersBackend
+from ti_engine.training.samples import Samples, sample_losses
 
 V_ZERO_TERMINAL: dict[str, Any] = dict(prediction="v_prediction", rescale_betas_zero_snr=True)
 
@@ -80,10 +80,10 @@ def test_gradient_is_that_of_finite_differences(name: str) -> None:
     def loss(changed: Mapping[str, Tensor]) -> float:
         with torch.no_grad():
             cond = backend.encode(captions, {"S*": changed}, differentiable=False).cond
-            return float(diffusion_loss(backend, latents, noise, sigma, cond).mean())
+            return float(sample_losses(backend, Samples(latents, noise, sigma, []), cond).mean())
 
     encoded = backend.encode(captions, {"S*": vectors}, differentiable=True)
-    diffusion_loss(backend, latents, noise, sigma, encoded.cond).mean().backward()
+    sample_losses(backend, Samples(latents, noise, sigma, []), encoded.cond).mean().backward()
     assert all(rows.grad is None for rows in vectors.values())  # the encoders' graph is apart until backward()
     encoded.backward()
     base = {key: rows.detach() for key, rows in vectors.items()}
@@ -198,7 +198,7 @@ def assert_losses(
 ) -> None:
     with torch.no_grad():
         cond = backend.encode(texts, {}, differentiable=False).cond
-        ours = diffusion_loss(backend, latents, noise, sigma, cond)
+        ours = sample_losses(backend, Samples(latents, noise, sigma, []), cond)
     torch.testing.assert_close(ours, theirs, rtol=rtol, atol=0)
 
 
@@ -323,19 +323,19 @@ def test_autoencoders_give_latents_in_the_models_scale() -> None:
     pictures = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     for kind in ("sd3", "flux"):
         pipeline = build_pipeline(kind)
-        mean, deviation = DiffusersBackend(pipeline).encode_pictures(pictures)
+        encoded = DiffusersBackend(pipeline).encode_pictures(pictures)
         with torch.no_grad():
             posterior = pipeline.vae.encode((pictures * 2 - 1).double()).latent_dist
-        torch.testing.assert_close(mean, (posterior.mean - 0.12) * 0.36)
-        torch.testing.assert_close(deviation, posterior.std * 0.36)
+        torch.testing.assert_close(encoded.mean, (posterior.mean - 0.12) * 0.36)
+        torch.testing.assert_close(encoded.deviation, posterior.std * 0.36)
         with pytest.raises(ValueError, match="multiples of 16, got 40"):
             DiffusersBackend(pipeline).encode_pictures(torch.zeros(1, 3, 40, 32))
     quantised = build_pipeline("ldm", quantised=True)
-    mean, deviation = DiffusersBackend(quantised).encode_pictures(pictures)
+    encoded = DiffusersBackend(quantised).encode_pictures(pictures)
     with torch.no_grad():
         latents = quantised.vqvae.encode((pictures * 2 - 1).double()).latents
-    torch.testing.assert_close(mean, latents * quantised.vqvae.config.scaling_factor)
-    assert not deviation.any()
+    torch.testing.assert_close(encoded.mean, latents * quantised.vqvae.config.scaling_factor)
+    assert not encoded.deviation.any()
 
 
 # --- the run

@@ -2,9 +2,9 @@ import pytest
 import torch
 from toy import ToyBackend, hidden_set, hidden_word, noisy_set, toy_config
 
-from ti_engine.method.loss import diffusion_loss
 from ti_engine.method.noise import spread_sigmas
 from ti_engine.training.evaluation_set import SAMPLES, draw_evaluation_set
+from ti_engine.training.samples import sample_losses
 
 
 def test_the_set_belongs_to_the_seed():
@@ -33,7 +33,7 @@ def test_its_loss_is_the_mean_over_its_samples_however_it_is_split(at_once):
     drawn = draw_evaluation_set(backend, noisy_set(backend), toy_config())
     word, all_of_them = hidden_word(backend), drawn.samples
     cond = backend.encode(all_of_them.captions, {"S*": word}, differentiable=False).cond
-    expected = diffusion_loss(backend, all_of_them.latents, all_of_them.noise, all_of_them.sigma, cond).mean()
+    expected = sample_losses(backend, all_of_them, cond).mean()
     assert drawn.loss(backend, word, at_once) == pytest.approx(float(expected), rel=1e-12)
 
 

@@ -18,7 +18,7 @@ from ti_engine import (
     setting_warnings,
     train,
 )
-from ti_engine.method.noise import Prediction
+from ti_engine.method.prediction import Prediction
 from ti_engine.training.gradients import GradientSum
 from ti_engine.training.loop import learning_rate_factor
 
@@ -404,7 +404,7 @@ def test_a_gradient_that_overflows_at_every_scale_ends_the_run(monkeypatch):
     backend = ToyBackend()
     denoise = backend.denoise
 
-    def steep(noisy, sigma, cond):
+    def steep(noisy, sigma, cond, inpainting=None):
         answer = denoise(noisy, sigma, cond)
         if answer.requires_grad:
             answer.register_hook(lambda gradient: gradient * torch.inf)
@@ -444,7 +444,7 @@ def small_memory(backend: ToyBackend, largest: int, monkeypatch, error=OUT_OF_ME
     """Makes the backend's memory hold `largest` samples at once, and `twice` once it saves memory."""
     denoise = backend.denoise
 
-    def tight(noisy, sigma, cond):
+    def tight(noisy, sigma, cond, inpainting=None):
         if len(noisy) > (twice if backend.saves_memory else largest) and cond.requires_grad:
             raise error
         return denoise(noisy, sigma, cond)
@@ -469,7 +469,7 @@ def test_what_was_learned_before_memory_was_gone_is_kept_and_evaluated(good, ste
     backend, calls = ToyBackend(dtype=torch.float64), []
     denoise = backend.denoise
 
-    def leaking(noisy, sigma, cond):
+    def leaking(noisy, sigma, cond, inpainting=None):
         calls.append(1)
         if sum(calls) > needed:
             raise OUT_OF_MEMORY[0]
@@ -508,7 +508,7 @@ def test_looking_takes_no_more_samples_at_once_than_training(told, monkeypatch):
     backend = ToyBackend(dtype=torch.float64, samples_at_once=2 if told else None)
     denoise = backend.denoise
 
-    def tight(noisy, sigma, cond):
+    def tight(noisy, sigma, cond, inpainting=None):
         if len(noisy) > 2:
             raise OUT_OF_MEMORY[0]
         return denoise(noisy, sigma, cond)
@@ -531,7 +531,7 @@ def test_memory_that_runs_out_in_the_middle_of_a_run_loses_no_step(monkeypatch):
     backend = ToyBackend(dtype=torch.float64)
     denoise, calls = backend.denoise, []
 
-    def fuller_and_fuller(noisy, sigma, cond):
+    def fuller_and_fuller(noisy, sigma, cond, inpainting=None):
         calls.append(cond.requires_grad)
         if cond.requires_grad and sum(calls) > 10 and len(noisy) > 4:
             raise torch.cuda.OutOfMemoryError
@@ -558,7 +558,7 @@ def test_fewer_weights_are_loaded_when_checkpointing_does_not_suffice(monkeypatc
     small_memory(backend, 0, monkeypatch, twice=1)
     denoise = backend.denoise
 
-    def crowded(noisy, sigma, cond):
+    def crowded(noisy, sigma, cond, inpainting=None):
         if backend.loaded > 0.25 and cond.requires_grad:
             raise MemoryError
         return denoise(noisy, sigma, cond)

@@ -50,8 +50,11 @@ class Problem:
         generator = torch.Generator().manual_seed(2)
         self.backend, self.dtype = backend, dtype
         frames, side = [1] if backend._family.film else [], getattr(backend._vae, "side", 8)
-        shape = (3, backend._family.latent_channels + backend.known_channels, *frames, side, side)
-        self.latents, self.noise = torch.randn(2, *shape, generator=generator, dtype=torch.float64).to(dtype)
+        channels, more = backend._family.latent_channels, backend._family.inpainting_channels
+        shape = (3, channels + more, *frames, side, side)
+        latents, noise = torch.randn(2, *shape, generator=generator, dtype=torch.float64).to(dtype)
+        self.latents, self.noise = latents[:, :channels], noise[:, :channels]
+        self.inpainting = latents[:, channels:] if more else None
         levels = len(backend.schedule.sigmas)
         self.sigma = backend.schedule.sigmas[[levels // 7, levels // 2, levels * 6 // 7]].to(dtype)
         self.sizes = {key: num_vectors * info.width for key, info in backend.encoders.items()}
@@ -64,11 +67,12 @@ class Problem:
         return {key: part.view(self.num_vectors, -1) for key, part in parts}
 
     def loss(self, cond):
-        return (
-            plugin("ti_engine.method.loss")
-            .diffusion_loss(self.backend, self.latents, self.noise, self.sigma, cond)
-            .sum()
-        )
+        return plugin("ti_engine.training.samples").sample_losses(self.backend, self.samples(), cond).sum()
+
+    def samples(self):
+        """The fixed batch as the engine has it."""
+        make = plugin("ti_engine.training.samples").Samples
+        return make(self.latents, self.noise, self.sigma, CAPTIONS, self.inpainting)
 
     def at(self, flat):
         return self.loss(self.backend.encode(CAPTIONS, {"S*": self.vectors(flat)}, differentiable=False).cond)

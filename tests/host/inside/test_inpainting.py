@@ -48,9 +48,8 @@ def test_what_is_told_is_what_the_hosts_node_tells(models, backend, monkeypatch)
     monkeypatch.setattr(inpainting, "WHOLE", 0)
     monkeypatch.setattr(inpainting, "random_masks", lambda *_: mask)
     with torch.inference_mode(False):
-        mean, _ = backend.encode_pictures(picture)
-    channels = models.model.model.latent_format.latent_channels
-    assert mean.shape[1] == channels + backend.known_channels
+        encoded = backend.encode_pictures(picture)
+    assert encoded.inpainting.shape[1] == backend._family.inpainting_channels
     with torch.inference_mode():
         cond = models.clip.encode_from_tokens_scheduled(models.clip.tokenize("a photo"))
         (positive, _, latent) = host_nodes.InpaintModelConditioning().encode(
@@ -68,9 +67,9 @@ def test_what_is_told_is_what_the_hosts_node_tells(models, backend, monkeypatch)
             model, torch.randn_like(latent["samples"]), 1, 1.0, "euler", "normal", positive, positive,
             latent["samples"], noise_mask=latent["noise_mask"], disable_pbar=True, seed=1,
         )  # fmt: skip
-    torch.testing.assert_close(mean[:, channels:], seen["c_concat"][:1].float(), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(encoded.inpainting, seen["c_concat"][:1].float(), rtol=1e-5, atol=1e-6)
     wanted = models.model.model.process_latent_in(latent["samples"])
-    torch.testing.assert_close(mean[:, :channels], wanted)
+    torch.testing.assert_close(encoded.mean, wanted)
 
 
 def test_every_picture_is_seen_behind_several_masks(models, backend):
@@ -79,9 +78,8 @@ def test_every_picture_is_seen_behind_several_masks(models, backend):
     config = engine.TrainConfig(resolution=PIXELS, flip=True, steps=1)
     with torch.inference_mode(False):
         dataset = engine.encode_training_set(backend, list(pictures), config, ["one S*", "two S*"])
-    channels = models.model.model.latent_format.latent_channels
     assert len(dataset.mean) == inpainting.MASKS * 4
-    latents, told = dataset.mean.split([channels, backend.known_channels], dim=1)
+    latents, told = dataset.mean, dataset.inpainting
     for row in range(len(latents)):  # row i is of picture i % 2, mirrored where i % 4 > 1
         assert torch.equal(latents[row], latents[row % 4])
     assert not torch.equal(latents[0], latents[1]) and not torch.equal(latents[0], latents[2])
@@ -90,16 +88,17 @@ def test_every_picture_is_seen_behind_several_masks(models, backend):
     assert len({tuple(row.flatten().tolist()) for row in told}) == 1 + (inpainting.MASKS - inpainting.WHOLE) * 4
 
 
-def test_the_told_channels_reach_the_model_unchanged(models, backend):
+def test_the_inpainting_channels_reach_the_model_unchanged(models, backend):
     channels = models.model.model.latent_format.latent_channels
     seen = []
     apply = models.model.model.apply_model
     generator = torch.Generator().manual_seed(4)
-    noisy = torch.randn(3, channels + backend.known_channels, 8, 8, generator=generator)
+    noisy = torch.randn(3, channels, 8, 8, generator=generator)
+    more = torch.randn(3, backend._family.inpainting_channels, 8, 8, generator=generator)
     keys = {k: torch.randn(1, e.width, generator=generator) for k, e in backend.encoders.items()}
     with torch.inference_mode(False), backend.lent(3, PIXELS), torch.no_grad():
         captions = ["a photo of S*", "a photo of S*", "a S*"]
         cond = backend.encode(captions, {"S*": keys}, differentiable=False).cond
         models.model.model.apply_model = lambda *a, **k: seen.append(k["c_concat"]) or apply(*a, **k)
-        backend.denoise(noisy, backend.schedule.sigmas[[10, 20, 30]], cond)
-    assert torch.equal(torch.cat(seen), noisy[:, channels:])
+        backend.denoise(noisy, backend.schedule.sigmas[[10, 20, 30]], cond, more)
+    assert torch.equal(torch.cat(seen), more)

@@ -32,7 +32,7 @@ def gradient_of_a_run(models, how):
         problem = Problem(backend, torch.float32)
         vectors = {key: rows.clone().requires_grad_(True) for key, rows in problem.vectors(problem.start).items()}
         config = engine.TrainConfig(batch_size=3, gradient_checkpointing=how)
-        samples = gradients.Samples(problem.latents, problem.noise, problem.sigma, CAPTIONS)
+        samples = problem.samples()
         summed = gradients.GradientSum(backend, config, vectors)
         summed.of(samples)
     return len(CAPTIONS) * torch.cat([rows.grad.flatten() for rows in vectors.values()])

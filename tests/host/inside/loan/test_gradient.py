@@ -69,8 +69,9 @@ def test_captions_of_different_length_train_together(lent):
     def gradient(captions, places):
         rows_now = rows.clone().requires_grad_(True)
         encoded = lent.encode(captions, {"S*": {"clip_l": rows_now}}, differentiable=True)
-        given = (t[places] for t in (problem.latents, problem.noise, problem.sigma))
-        plugin("ti_engine.method.loss").diffusion_loss(lent, *given, encoded.cond).sum().backward()
+        samples = plugin("ti_engine.training.samples")
+        given = samples.Samples(*(t[places] for t in (problem.latents, problem.noise, problem.sigma)), captions)
+        samples.sample_losses(lent, given, encoded.cond).sum().backward()
         encoded.backward()
         return rows_now.grad
 
