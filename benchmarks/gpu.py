@@ -118,7 +118,7 @@ def measured(case: Case, device: torch.device, rounds: int) -> list[dict[str, An
 
 def gradient_of(backend: Any, case: Case, shape: list[int]) -> Tensor:
     """The gradient of a fixed batch in the vectors of all encoders, each at length 1, end to end."""
-    engine, gradients = plugin("ti_engine"), plugin("ti_engine.training.gradients")
+    gradients = plugin("ti_engine.training.gradients")
     generator = torch.Generator().manual_seed(5)
     latents, noise = torch.randn(2, case.samples, *shape[1:], generator=generator)
     vectors = {
@@ -128,7 +128,9 @@ def gradient_of(backend: Any, case: Case, shape: list[int]) -> Tensor:
     levels = backend.schedule.sigmas
     sigma = levels[torch.linspace(len(levels) // 4, len(levels) * 3 // 4, case.samples).long()]
     samples = plugin("ti_engine.training.samples").Samples(latents, noise, sigma, captions_of(case.samples))
-    gradients.GradientSum(backend, engine.TrainConfig(batch_size=case.samples), vectors).of(samples)
+    scale = gradients.LossScale(backend.loss_scale, backend.loss_scale)
+    ladder = plugin("ti_engine.memory.ladder").Ladder(backend, case.samples, 1, True)
+    gradients.compute_gradient(backend, samples, {"S*": vectors}, scale, ladder)
     return torch.cat([rows.grad.flatten() / rows.grad.norm() for rows in vectors.values() if rows.grad is not None])
 
 

@@ -107,7 +107,7 @@ def learn_and_score(backend: DiffusersBackend, scorer: Scorer, group: str, conce
     score = scorer.score(concept, drawer(backend, word), "S*")
     norms = [float(v.norm(dim=1).mean() / backend.encoders[k].norm) for k, v in word.vectors.items()]
     extra = {"seed": seed, "seconds": seconds, "steps": len(last.record.losses), "norm": norms[0]}
-    return {**row(group, concept, "learned word", score), "best_step": last.record.best_step, **extra}
+    return {**row(group, concept, "learned word", score), "first_returned": last.record.returned[0], **extra}
 
 
 def row(group: str, concept: Concept, kind: str, score: Score) -> dict:
@@ -145,7 +145,7 @@ def report(rows: list[dict]) -> str:
             f"| {spread([r['editability'] for r in ours])} |"
         )
     lines.append("")
-    for name in ("seconds", "steps", "best_step", "norm"):
+    for name in ("seconds", "steps", "first_returned", "norm"):
         lines.append(f"{name}: {spread([r[name] for r in learned])}")
     return "\n".join(lines)
 

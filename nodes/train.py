@@ -163,10 +163,10 @@ def _learn(
     samples: dict[int, Tensor] = {}
     record = TrainRecord(config.placeholder)
 
-    def preview(step: int) -> None:
+    def preview(step: int, word: TokenEmbedding) -> None:
         progress.phase(f"preview at step {step}")
         try:
-            samples[step] = backend.sample(prompt, record.embedding(step), config.seed, config.resolution)
+            samples[step] = backend.sample(prompt, word, config.seed, config.resolution)
             progress.picture(samples[step], step)
         except Exception as error:  # what was learned is worth more than a picture of it
             if not is_out_of_memory(error):
@@ -179,15 +179,15 @@ def _learn(
             for step in train(backend, dataset, config):
                 record = step.record
                 progress.step(step)
-                if config.preview_every and step.index % config.preview_every == 0 and step.index not in samples:
-                    preview(step.index)
+                is_due = config.preview_every and step.index % config.preview_every == 0 and step.index < config.steps
+                if is_due and step.index not in samples:
+                    preview(step.index, record.embedding(step.index))
             fingerprint = backend.fingerprint()
-            if record.best_step not in samples:
-                try:
-                    preview(record.best_step)
-                except (RuntimeError, ValueError) as error:  # not the host's interruption, which is neither
-                    # The word is complete: what cannot be drawn must not take it away.
-                    _log.warning("There is no picture of the learned word: %s", error, exc_info=True)
+            try:
+                preview(len(record.losses), record.embedding())
+            except (RuntimeError, ValueError) as error:  # not the host's interruption, which is neither
+                # The word is complete: what cannot be drawn must not take it away.
+                _log.warning("There is no picture of the learned word: %s", error, exc_info=True)
             progress.finish(record)
     except Exception as error:
         if record.losses or not is_out_of_memory(error):

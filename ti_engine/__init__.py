@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from .training.advice import result_warnings, setting_warnings
     from .training.backend import Backend, EncodedCaptions, EncoderInfo, Words
     from .training.config import PRESETS, TrainConfig
-    from .training.loop import TrainRecord, TrainStep, train
+    from .training.loop import TrainStep, train
     from .training.pictures_to_latents import encode_training_set
+    from .training.record import TrainRecord
+    from .training.state import RunState, start_run
     from .word.embedding import TokenEmbedding
     from .word.placeholder import DEFAULT_PLACEHOLDER
 
@@ -35,6 +37,7 @@ __all__ = [
     "EncodedCaptions",
     "EncoderInfo",
     "NoiseSchedule",
+    "RunState",
     "TokenEmbedding",
     "TrainConfig",
     "TrainRecord",
@@ -44,6 +47,7 @@ __all__ = [
     "encode_training_set",
     "result_warnings",
     "setting_warnings",
+    "start_run",
     "train",
 ]
 
@@ -60,9 +64,11 @@ _MODULES = {
     "Words": "training.backend",
     "PRESETS": "training.config",
     "TrainConfig": "training.config",
-    "TrainRecord": "training.loop",
+    "TrainRecord": "training.record",
     "TrainStep": "training.loop",
     "train": "training.loop",
+    "RunState": "training.state",
+    "start_run": "training.state",
     "TokenEmbedding": "word.embedding",
     "DEFAULT_PLACEHOLDER": "word.placeholder",
 }

@@ -17,7 +17,7 @@ from ...ti_engine.memory.plan import MARGIN, MemoryPlan, Recompute, choose_plan
 from ...ti_engine.training.backend import EncodedPictures, Words
 from ...ti_engine.training.gradients import FLOAT16_LOSS_SCALE
 from .denoiser import denoise
-from .inpainting import MASKS, inpainting_channels
+from .inpainting import inpainting_channels
 from .loan.borrow import Loan
 from .loan.memory_count import available_memory, has_ample_room
 from .loan.recomputing import Blocks, blocks_of
@@ -190,7 +190,7 @@ class HostBackend:
             channels = None
             if self._family.inpainting_channels:
                 channels = inpainting_channels(base, pictures, mean, self._encode)
-                mean = mean.repeat(MASKS, *[1] * (mean.ndim - 1))
+                mean = mean.repeat(len(channels) // len(mean), *[1] * (mean.ndim - 1))
         # The host gives the posterior mean and not its standard deviation.
         return EncodedPictures(mean, torch.zeros_like(mean), channels)
 

@@ -45,8 +45,7 @@ def _training_lines(embedding: TokenEmbedding) -> list[str]:
     model = record.get("model")
     if not isinstance(model, dict):
         return []
-    name, pictures, best, steps = (
-        quoted([str(value)])
-        for value in (model.get("name"), record.get("num_pictures"), record.get("best_step"), record.get("steps"))
+    name, pictures, steps = (
+        quoted([str(value)]) for value in (model.get("name"), record.get("num_pictures"), record.get("steps"))
     )
-    return [f"Trained on {name} with {pictures} picture(s): step {best} of {steps}."]
+    return [f"Trained on {name} with {pictures} picture(s) in {steps} steps."]

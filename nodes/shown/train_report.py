@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...ti_engine import Backend, TrainConfig, TrainRecord
+from ...ti_engine.training.result import describe_states, standard_error
 from ...ti_engine.training.start_vectors import trained_encoders
 
 _NEAREST = 5
@@ -20,17 +21,20 @@ def train_report(
 ) -> str:
     """What was learned, how far it came, what it cost, and what to look out for; one fact a line."""
     done = len(record.trajectory) - 1
-    best = record.best_step
     word = record.embedding()
     lines = [
-        f"{config.placeholder}: {word.num_vectors} vector(s), the best of {done} of {config.steps} steps "
-        f"(step {best}), in {seconds:.0f} s.",
+        f"{config.placeholder}: {word.num_vectors} vector(s), learned in {done} of at most {config.steps} steps and "
+        f"{seconds:.0f} s: {describe_states(record.returned)}.",
         f"Model: {backend.description}.",
         f"Trained for {' + '.join(trained_encoders(backend, config))}, {config.resolution} px{cost and f', {cost}'}.",
     ]
-    if best in record.evaluations:
-        first, lowest = record.evaluations[0], record.evaluations[best]
-        lines.append(f"Loss on the fixed evaluation set: {first:.4f} before, {lowest:.4f} at step {best}.")
+    if record.result_losses is not None and 0 in record.sample_losses:
+        before, after = record.sample_losses[0], record.result_losses
+        error = standard_error(before - after)
+        lines.append(
+            f"Loss on the fixed evaluation set: {float(before.mean()):.4f} before, {float(after.mean()):.4f} after "
+            f"(difference {float((before - after).mean()):.4f}, standard error {error:.4f})."
+        )
     if record.stopped:
         lines.append(f"Ended early: {record.stopped}")
     for key, rows in word.vectors.items():

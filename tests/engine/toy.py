@@ -16,7 +16,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ti_engine import CaptionSource, EncoderInfo, NoiseSchedule, TokenEmbedding, TrainConfig, TrainingSet
+from ti_engine import (
+    CaptionSource,
+    EncoderInfo,
+    NoiseSchedule,
+    TokenEmbedding,
+    TrainConfig,
+    TrainingSet,
+    TrainRecord,
+    start_run,
+    train,
+)
 from ti_engine.data.captions import OBJECT_TEMPLATES, STYLE_TEMPLATES
 from ti_engine.method.prediction import Prediction
 from ti_engine.training.backend import EncodedCaptions, EncodedPictures, Words
@@ -207,3 +217,22 @@ def noisy_set(backend: ToyBackend) -> TrainingSet:
 def toy_config(**changes) -> TrainConfig:
     """Settings that suit the toy: its pictures have 64 pixels."""
     return TrainConfig(**{"resolution": 64, "steps": 30, **changes})
+
+
+def run(config: TrainConfig, backend: ToyBackend | None = None, make_set=noisy_set, start=None) -> TrainRecord:
+    """The record of a whole run on a new toy."""
+    backend = backend or ToyBackend()
+    *_, last = train(backend, make_set(backend), config, start_run(backend, config, start))
+    return last.record
+
+
+def same(first: TrainRecord, second: TrainRecord) -> bool:
+    """Whether two runs are equal bit for bit."""
+    states = zip(first.trajectory, second.trajectory, strict=True)
+    return first.losses == second.losses and all(torch.equal(a[key], b[key]) for a, b in states for key in a)
+
+
+def result_loss(record: TrainRecord) -> float:
+    """Of the returned vectors on the fixed evaluation set."""
+    assert record.result_loss is not None
+    return record.result_loss

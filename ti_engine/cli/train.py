@@ -21,8 +21,11 @@ from ..memory.out_of_memory import is_out_of_memory
 from ..training.advice import result_warnings, setting_warnings
 from ..training.backend import Backend
 from ..training.config import PRESETS, TrainConfig, setting_limits
-from ..training.loop import TrainRecord, train
+from ..training.loop import train
 from ..training.pictures_to_latents import encode_training_set
+from ..training.record import TrainRecord
+from ..training.result import describe_states
+from ..training.state import start_run
 from ..word.embedding import TokenEmbedding
 from .captions import captions_for, picture_files
 from .model_flags import add_model_flags, open_model
@@ -113,11 +116,11 @@ def learn(
     bar = tqdm(total=config.steps, disable=quiet, unit="step", file=sys.stderr)
     try:
         with bar:
-            for step in train(backend, dataset, config, start):
+            for step in train(backend, dataset, config, start_run(backend, config, start)):
                 record = step.record
                 bar.update(step.index - bar.n)
                 if math.isfinite(step.loss):
-                    bar.set_postfix(loss=f"{step.loss:.4f}", best=record.best_step, refresh=False)
+                    bar.set_postfix(loss=f"{step.loss:.4f}", refresh=False)
     except KeyboardInterrupt:
         return Result(record, True, time.monotonic() - began)
     except Exception as error:
@@ -152,8 +155,8 @@ def _finish(
     summary = {
         "file": str(file),
         "steps": steps,
-        "best_step": record.best_step,
-        "evaluation_loss": {"start": record.evaluations.get(0), "best": record.evaluations.get(record.best_step)},
+        "returned_steps": [record.returned[0], record.returned[-1]],
+        "evaluation_loss": {"before": record.evaluations.get(0), "after": record.result_loss},
         "seconds": round(result.seconds, 2),
         "interrupted": result.interrupted,
         "stopped": record.stopped,
@@ -164,7 +167,8 @@ def _finish(
         print(json.dumps(summary))
     else:
         print(
-            f"{config.placeholder} learned in {steps} steps, {result.seconds:.0f} s (best: {record.best_step}): {file}"
+            f"{config.placeholder} learned in {steps} steps, {result.seconds:.0f} s "
+            f"({describe_states(record.returned)}): {file}"
         )
     return 130 if result.interrupted else 0
 

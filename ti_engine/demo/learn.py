@@ -18,6 +18,7 @@ from ..files.atomic import write_atomically
 from ..standalone import DiffusersBackend, load_model
 from ..training.config import TrainConfig
 from ..training.pictures_to_latents import encode_training_set
+from ..training.result import describe_states
 from ..training.start_vectors import initial_vectors
 from ..word.embedding import TokenEmbedding
 from .concepts import EXAMPLE
@@ -54,9 +55,9 @@ def main() -> int:
     write_atomically(OUTPUT / "contact-sheet.png", png_bytes(sheet), overwrite=True)
     report = {
         "steps": len(record.losses),
-        "best_step": record.best_step,
+        "returned_steps": [record.returned[0], record.returned[-1]],
         "loss_before": record.evaluations[0],
-        "loss_after": record.evaluations[record.best_step],
+        "loss_after": record.result_loss,
         "stopped": record.stopped,
         "norm": round(float(word.vectors[backend.encoder_key].norm(dim=1).mean()), 4),
         "vocabulary_norm": round(backend.encoders[backend.encoder_key].norm, 4),
@@ -69,7 +70,7 @@ def main() -> int:
     write_atomically(OUTPUT / "report.json", json.dumps(report, indent=2).encode(), overwrite=True)
     nearest = ", ".join(f"{name} ({cosine:.2f})" for name, cosine in report["nearest_words"])
     print(
-        f"Learned in {report['steps']} steps, {report['seconds_learning']} s; the best is step {report['best_step']}.\n"
+        f"Learned in {report['steps']} steps, {report['seconds_learning']} s: {describe_states(record.returned)}.\n"
         f"Loss on the fixed evaluation set: {report['loss_before']:.4f} before, {report['loss_after']:.4f} after.\n"
         f"Length of the vector {report['norm']}, of the vocabulary's {report['vocabulary_norm']}; nearest words: "
         f"{nearest}.\n"

@@ -116,7 +116,7 @@ def _a1111_content(embedding: TokenEmbedding, name: str) -> dict[str, Any]:
     """What A1111 keeps of a word, called `name` in its prompts, and our metadata, of which it takes no notice."""
     metadata = file_metadata(embedding)
     record = training_record(metadata)
-    step, model = metadata.get("step", record.get("best_step")), record.get("model") or {}
+    step, model = metadata.get("step", record.get("steps")), record.get("model") or {}
     (rows,) = embedding.vectors.values()
     fields = {
         "string_to_token": {"*": 265},

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from ..word.embedding import TokenEmbedding
 from ..word.inspection import FAR_TOO_LONG
 from .backend import Backend
 from .config import TrainConfig
-from .loop import TrainRecord
+from .record import TrainRecord
 from .start_vectors import initial_vectors, trained_encoders
 
 
@@ -63,13 +64,23 @@ def result_warnings(backend: Backend, config: TrainConfig, record: TrainRecord) 
         )
     if record.ran_out_of_memory is not None:
         warnings.append(
-            f"Memory ran out at step {record.ran_out_of_memory}; that step was computed again in a smaller way, as all "
-            "after it. No step was lost."
+            f"Memory ran out at step {record.ran_out_of_memory}; that step and all after it were computed with less "
+            "memory. No step was lost."
         )
-    if record.losses and record.best_step == 0:
+    before = record.evaluations.get(0, math.inf)
+    if record.result_loss is not None and record.result_loss >= before:
         warnings.append(
-            "The loss on the fixed evaluation set was never lower than at the start, so the word is what it started "
-            "from: nothing was learned. Lower learning_rate, or choose other initial_words."
+            f"The loss on the fixed evaluation set is not lower than before training ({record.result_loss:.4f} after, "
+            f"{before:.4f} before): nothing was learned. Lower learning_rate, or choose other initial_words."
+        )
+    for key, numbers in record.unlearned().items():
+        if len(numbers) == len(record.reached[key]):
+            which = f"The vectors of {key} never got a gradient"
+        else:
+            which = f"Vectors {', '.join(str(n + 1) for n in numbers)} of {key} never got a gradient"
+        warnings.append(
+            f"{which}, so they are what they started from: the model does not read the word there. Shorten the "
+            "captions, or leave this text encoder out with train_encoders."
         )
     for key, rows in record.embedding().vectors.items():
         times = float(rows.norm(dim=1).max()) / backend.encoders[key].norm

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, TypeVar
 
+from ..method.learning_rate import SCHEDULES
 from ..word.placeholder import DEFAULT_PLACEHOLDER, check_placeholder
 
 # Root mean square of a coordinate of SD1's CLIP vocabulary. Learning rates are told for vectors of this scale.
@@ -85,7 +86,7 @@ class TrainConfig:
     schedule: str = _setting(
         "cosine",
         "cosine: the learning rate falls to 5 % of its value at the last step. constant: it stays.",
-        choices=("cosine", "constant"),
+        choices=tuple(SCHEDULES),
     )
     gradient_accumulation_steps: int = _setting(
         1, "Parts that a batch is split into to save memory; the result stays the same. Divides batch_size.", 1, 4096
@@ -98,7 +99,10 @@ class TrainConfig:
         choices=("auto", "on", "off"),
     )
     gradient_clip: float = _setting(
-        0.0, "Longest gradient of all vectors together, in the loss's own units. 0: no limit.", 0, math.inf
+        0.0,
+        "Longest gradient of all vectors together, in the loss's units for a vocabulary of SD1's scale. 0: no limit.",
+        0,
+        math.inf,
     )
     high_noise_bias: float = _setting(
         1.0,
@@ -108,12 +112,17 @@ class TrainConfig:
         4,
     )
     evaluate_every: int = _setting(
-        10,
-        "Updates between looks at the fixed evaluation set, from which the best state is chosen. 0: never.",
+        50,
+        "Updates between looks at the fixed evaluation set, for the loss chart. They change nothing in the vectors. 0: "
+        "only before and after training.",
         0,
         1_000_000,
     )
-    early_stop: bool = _setting(True, "Stop when the loss on the fixed evaluation set no longer falls.")
+    early_stop: bool = _setting(
+        True,
+        "When the loss on the fixed evaluation set no longer falls from one 100 updates to the next, let the learning "
+        "rate fall to 5 % over a quarter more updates and end the run.",
+    )
     preview_every: int = _setting(50, "Updates between preview pictures. 0: one of the result only.", 0, 1_000_000)
 
     def __post_init__(self) -> None:
@@ -195,6 +204,5 @@ PRESETS: dict[str, dict[str, Any]] = {
         early_stop=False,
         flip=True,
         preview_every=500,
-        evaluate_every=100,
     ),
 }

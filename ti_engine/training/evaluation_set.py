@@ -17,31 +17,35 @@ from .backend import Backend
 from .config import TrainConfig
 from .samples import Samples, draw_fixed_samples, sample_losses
 
-SAMPLES = 16
+FEWEST, MOST = 16, 64
+"""Samples of the set."""
+TRAINED_FOR_EACH = 10
+"""Samples that are trained for each one of the set, so that looking costs a small part of a run."""
 
 
 @dataclass(frozen=True)
 class EvaluationSet:
-    """SAMPLES samples, drawn once."""
+    """Samples that are drawn once."""
 
     samples: Samples
     placeholder: str
 
     @torch.no_grad()
-    def loss(self, backend: Backend, vectors: Mapping[str, Tensor], at_once: int) -> float:
-        """Mean loss over the set with these vectors.
+    def losses(self, backend: Backend, vectors: Mapping[str, Tensor], at_once: int) -> Tensor:
+        """Loss of each sample of the set with these vectors, [N] on the CPU.
 
         at_once: samples in one pass; as many as training takes, so that looking needs no more memory.
         """
-        total = 0.0
-        for start in range(0, SAMPLES, at_once):
+        losses = []
+        for start in range(0, len(self.samples.captions), at_once):
             part = self.samples.part(slice(start, start + at_once), backend.device)
             cond = backend.encode(part.captions, {self.placeholder: vectors}, differentiable=False).cond
-            total += float(sample_losses(backend, part, cond).sum())
-        return total / SAMPLES
+            losses.append(sample_losses(backend, part, cond).cpu())
+        return torch.cat(losses)
 
 
 def draw_evaluation_set(backend: Backend, dataset: TrainingSet, config: TrainConfig) -> EvaluationSet:
     """The set of a run: from the run's seed but not from its generator, so that looking never changes training."""
-    samples = draw_fixed_samples(backend.schedule, dataset, config, SAMPLES, config.seed ^ 0x5EED)
+    count = min(MOST, max(FEWEST, config.batch_size * config.steps // TRAINED_FOR_EACH))
+    samples = draw_fixed_samples(backend.schedule, dataset, config, count, config.seed ^ 0x5EED)
     return EvaluationSet(samples, config.placeholder)

@@ -25,8 +25,8 @@ class Family:
     """What a model is, as far as training has to know.
 
     name: the host's name for it. facts: in what it differs. encoders: by key, all of them are trained.
-    latent_channels: of its autoencoder. film: its latents have frames. inpainting_channels: how many an inpainting model
-    reads beside the noisy latents, else 0. joins_captions: one encoder, of which the model reads the token states
+    latent_channels: of its autoencoder. film: its latents have frames. inpainting_channels: how many an inpainting
+    model reads beside the noisy latents, else 0. joins_captions: one encoder, of which the model reads the token states
     alone, so many captions fit in one pass. guidance: for previews.
     resolution: side in pixels of the pictures that it was trained on, as far as its class tells.
     warnings: what to say about it in the report.

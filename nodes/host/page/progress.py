@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from ....ti_engine import TrainRecord, TrainStep
+from ....ti_engine.training.result import describe_states
 from ..text.folders import temporary_folder
 
 _EVENT = "textual_inversion.step"
@@ -61,7 +62,7 @@ class RunProgress:
         """All that was not told yet, and that the run is over."""
         self._bar.update_absolute(self._steps, self._steps)
         self._send_points(record, done=True)
-        self.phase(f"done: the best of {len(record.losses)} steps is step {record.best_step}")
+        self.phase(f"done in {len(record.losses)} steps: {describe_states(record.returned)}")
 
     def picture(self, picture: Tensor, step: int) -> None:
         """Add a preview [3, H, W] in 0..1 to the pictures that the node shows; the first replaces those of other runs.

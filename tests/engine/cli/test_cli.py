@@ -27,8 +27,8 @@ from ti_engine.cli import main
 from ti_engine.demo import model
 from ti_engine.demo.learn import main as demo
 from ti_engine.files import load_embedding, save_embedding
+from ti_engine.training import loop
 from ti_engine.training.config import PRESETS, TrainConfig
-from ti_engine.training.gradients import GradientSum
 
 ROOT = Path(__file__).parents[3]
 
@@ -122,10 +122,9 @@ def test_warnings_come_before_the_run_and_after_it(capsys: Output) -> None:
 
 
 def test_a_run_that_ends_in_nan_is_saved_with_the_reason(monkeypatch: pytest.MonkeyPatch, capsys: Output) -> None:
-    loop = train_loop
 
     def stopped(*arguments: Any) -> Iterator[Any]:
-        for step in loop(*arguments):
+        for step in train_loop(*arguments):
             step.record.stopped = (
                 "The loss became nan at step 2; the vectors from before are kept." if step.index else None
             )
@@ -162,10 +161,9 @@ def test_captions_beside_pictures_and_in_a_file(capsys: Output) -> None:
 
 
 def test_ctrl_c_keeps_what_was_learned(monkeypatch: pytest.MonkeyPatch, capsys: Output) -> None:
-    loop = train_loop
 
     def interrupted(*arguments: Any) -> Iterator[Any]:
-        for step in loop(*arguments):
+        for step in train_loop(*arguments):
             yield step
             if step.index == stop_after:
                 raise KeyboardInterrupt
@@ -181,16 +179,16 @@ def test_ctrl_c_keeps_what_was_learned(monkeypatch: pytest.MonkeyPatch, capsys: 
 
 
 def test_a_full_memory_keeps_what_was_learned(monkeypatch: pytest.MonkeyPatch, capsys: Output) -> None:
-    gradient = GradientSum.of
+    compute = loop.compute_gradient
 
-    def full(summed: GradientSum, samples: Any) -> float:
+    def full(*arguments: Any) -> float:
         nonlocal full_after
         full_after -= 1
         if full_after < 0:
             raise torch.cuda.OutOfMemoryError
-        return gradient(summed, samples)
+        return compute(*arguments)
 
-    monkeypatch.setattr(GradientSum, "of", full)
+    monkeypatch.setattr(loop, "compute_gradient", full)
     full_after = 1
     assert main(["train", "a.png", *QUICK]) == 0
     assert "There was no memory for step 2. Lower the batch size" in capsys.readouterr().err
@@ -202,11 +200,10 @@ def test_a_full_memory_keeps_what_was_learned(monkeypatch: pytest.MonkeyPatch, c
 
 
 def test_what_was_learned_is_not_lost_when_it_cannot_be_saved(monkeypatch: pytest.MonkeyPatch, capsys: Output) -> None:
-    loop = train_loop
 
     def folder_taken(*arguments: Any) -> Iterator[Any]:
         Path("folder").write_text("")
-        yield from loop(*arguments)
+        yield from train_loop(*arguments)
 
     monkeypatch.setattr(importlib.import_module("ti_engine.cli.train"), "train", folder_taken)
     assert main(["train", "a.png", *QUICK, "--output", "folder/my.safetensors"]) == 2

@@ -228,11 +228,11 @@ def test_the_version_is_the_one_that_the_registry_reads() -> None:
 
 def test_the_record_of_a_long_run_stays_small() -> None:
     rows = {"clip_l": torch.zeros(1, 4)}
-    record = TrainRecord("S*", [rows] * 5001, [0.123456789] * 5000, {0: 1.0, 4000: 0.5})
+    record = TrainRecord("S*", [rows] * 5001, [0.123456789] * 5000, {0: torch.ones(16)})
     text = training_metadata(TrainConfig(), record, "demo", "ab", 4)["textual_inversion"]
     content = json.loads(text)
     assert content["steps"] == 5000
-    assert content["best_step"] == 4000
+    assert content["returned_steps"] == [2501, 5000]
     assert content["settings"]["seed"] == 0
     assert content["versions"] == {"textual_inversion": VERSION, "torch": torch.__version__}
     assert len(content["losses"]) <= 500

@@ -39,7 +39,7 @@ def metadata_of(file: Path) -> dict[str, str]:
 
 RECORD = training_metadata(
     TrainConfig(),
-    TrainRecord("S*", [{"clip_l": torch.zeros(1, 768)}] * 11, [0.5] * 10, {0: 1.0, 7: 0.5}),
+    TrainRecord("S*", [{"clip_l": torch.zeros(1, 768)}] * 11, [0.5] * 10, {0: torch.ones(16)}),
     "sd-v1-5",
     "ab" * 32,
     4,

@@ -33,7 +33,8 @@ def record(times=2.0, evaluations=(1.0, 0.5), **more):
     """A run of one step whose vectors end `times` as long as a word."""
     key, info = next(iter(ToyBackend().encoders.items()))
     rows = torch.full((1, info.width), times * info.norm / info.width**0.5)
-    return TrainRecord("S*", [{key: rows}] * 2, [0.7], dict(enumerate(evaluations)), **more)
+    before, after = (torch.full((16,), loss) for loss in evaluations)
+    return TrainRecord("S*", [{key: rows}] * 2, [0.7], {0: before}, {range(1, 2): after}, **more)
 
 
 def test_a_usual_result_needs_no_advice():
@@ -55,6 +56,8 @@ def test_a_length_is_too_much_after_training_where_it_is_too_much_in_a_file(time
         (record(ran_out_of_memory=3), "Memory ran out at step 3"),
         (record(evaluations=(0.5, 1.0)), "nothing was learned"),
         (record(times=100), "became 100 times as long as a word"),
+        (record(reached={"clip_l": torch.tensor([False])}), "The vectors of clip_l never got a gradient"),
+        (record(reached={"clip_l": torch.tensor([True, False])}), "Vectors 2 of clip_l never got a gradient"),
     ],
 )
 def test_a_result_that_is_probably_not_meant_is_one_sentence(result, sentence):

@@ -7,35 +7,19 @@ from typing import get_args
 import pytest
 import torch
 from torch import Tensor
-from toy import ONE_TEMPLATE, ToyBackend, hidden_set, hidden_word, noisy_set, toy_config
+from toy import ONE_TEMPLATE, ToyBackend, hidden_set, hidden_word, noisy_set, result_loss, run, same, toy_config
 
 from ti_engine import (
     CaptionSource,
     TokenEmbedding,
     TrainConfig,
-    TrainRecord,
     encode_training_set,
     setting_warnings,
     train,
 )
 from ti_engine.method.prediction import Prediction
-from ti_engine.training.gradients import GradientSum
-from ti_engine.training.loop import learning_rate_factor
 
 TWO_ENCODERS = {"clip_l": 6, "clip_g": 5}
-
-
-def run(config: TrainConfig, backend: ToyBackend | None = None, make_set=noisy_set, start=None) -> TrainRecord:
-    """The record of a whole run on a new toy."""
-    backend = backend or ToyBackend()
-    *_, last = train(backend, make_set(backend), config, start)
-    return last.record
-
-
-def same(first: TrainRecord, second: TrainRecord) -> bool:
-    """Whether two runs are equal bit for bit."""
-    states = zip(first.trajectory, second.trajectory, strict=True)
-    return first.losses == second.losses and all(torch.equal(a[key], b[key]) for a, b in states for key in a)
 
 
 # --- what is learned ---------------------------------------------------------------------------------------------
@@ -47,7 +31,7 @@ def test_the_hidden_word_is_found(prediction):
     record = run(toy_config(steps=200, learning_rate=0.02), backend, hidden_set)
     found, hidden = record.embedding().vectors["clip_l"], hidden_word(backend)["clip_l"]
     assert float((found - hidden).norm() / hidden.norm()) < 0.1
-    assert record.evaluations[record.best_step] < 0.1 * record.evaluations[0]
+    assert result_loss(record) < 0.1 * record.evaluations[0]
 
 
 def test_it_is_found_in_every_encoder_together():
@@ -62,7 +46,7 @@ def test_several_vectors_reach_a_loss_as_low_as_one():
     one = run(toy_config(**config), make_set=hidden_set)
     three = run(toy_config(**config, num_vectors=3), make_set=hidden_set)
     assert three.embedding().num_vectors == 3
-    assert three.evaluations[three.best_step] < 1.1 * one.evaluations[one.best_step] + 1e-3
+    assert result_loss(three) < 1.1 * result_loss(one) + 1e-3
 
 
 def test_one_learning_rate_suits_vocabularies_of_every_scale():
@@ -104,7 +88,7 @@ def test_only_the_rows_are_parameters(monkeypatch):
         assert settings["weight_decay"] == 0
         return adamw(groups, **settings)
 
-    monkeypatch.setattr(sys.modules["ti_engine.training.loop"].torch.optim, "AdamW", spy)
+    monkeypatch.setattr(sys.modules["ti_engine.training.state"].torch.optim, "AdamW", spy)
     run(toy_config(steps=2, num_vectors=3), ToyBackend(widths=TWO_ENCODERS))
     assert sorted(tuple(tensor.shape) for tensor in given) == [(3, 5), (3, 6)]
     assert all(tensor.dtype == torch.float32 for tensor in given)
@@ -149,10 +133,12 @@ def test_the_global_generator_is_neither_used_nor_touched():
 
 @pytest.mark.parametrize("every", [1, 7, 10])
 def test_looking_at_the_evaluation_set_changes_nothing(every):
+    """Neither the vectors nor which of them are returned."""
     never = run(toy_config(evaluate_every=0))
     looked = run(toy_config(evaluate_every=every))
     assert same(never, looked)
-    assert never.evaluations == {}
+    assert torch.equal(never.embedding().vectors["clip_l"], looked.embedding().vectors["clip_l"])
+    assert sorted(never.evaluations) == [0, 30]
     assert sorted(looked.evaluations) == sorted({*range(0, 31, every), 30})
 
 
@@ -211,29 +197,7 @@ def test_a_placeholder_of_ones_own_is_what_is_learned():
 # --- the learning rate -------------------------------------------------------------------------------------------
 
 
-def test_the_rate_warms_up_linearly_and_stays_when_constant():
-    config = toy_config(steps=20, warmup_steps=4, schedule="constant")
-    factors = [learning_rate_factor(config, step) for step in range(1, 21)]
-    assert factors[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
-    assert set(factors[4:]) == {1.0}
-
-
-def test_the_rate_falls_along_a_cosine_to_5_percent():
-    config = toy_config(steps=101, warmup_steps=0)
-    factors = [learning_rate_factor(config, step) for step in range(1, 102)]
-    assert factors[0] == 1
-    assert factors[50] == pytest.approx(0.525)
-    assert factors[25] == pytest.approx(0.05 + 0.95 * (1 + math.sqrt(0.5)) / 2)
-    assert factors[-1] == pytest.approx(0.05)
-    assert factors == sorted(factors, reverse=True)
-
-
-@pytest.mark.parametrize("schedule", ["cosine", "constant"])
-def test_a_run_of_one_step_has_a_rate(schedule):
-    assert learning_rate_factor(toy_config(steps=1, warmup_steps=0, schedule=schedule), 1) == 1
-
-
-def test_the_rate_that_is_told_is_the_one_of_the_settings():
+def test_the_rate_of_a_step_is_the_one_of_the_settings():
     backend = ToyBackend(rms=0.5)
     config = toy_config(steps=3, learning_rate=0.02, warmup_steps=1, schedule="constant")
     rates = [step.learning_rate for step in train(backend, noisy_set(backend), config)]
@@ -248,23 +212,38 @@ def test_the_first_update_of_adam_is_as_long_as_the_rate():
     torch.testing.assert_close(moved, torch.full_like(moved, 0.001 * scale), rtol=1e-2, atol=0)
 
 
-def test_a_clip_bounds_the_gradient_of_all_encoders_together(monkeypatch):
+def gradient_lengths(monkeypatch, backend: ToyBackend, **settings) -> list[float]:
+    """Of every update, for vocabularies of SD1's scale."""
     lengths = []
     step = torch.optim.AdamW.step
 
     def spy(self, *args):
-        rows = [tensor.grad for group in self.param_groups for tensor in group["params"]]
+        rows = [group["params"][0].grad * group["scale"] for group in self.param_groups]
         lengths.append(float(torch.cat([r.flatten() for r in rows]).norm()))
         return step(self, *args)
 
-    monkeypatch.setattr(torch.optim.AdamW, "step", spy)
-    run(toy_config(), ToyBackend(widths=TWO_ENCODERS))
-    free = lengths.copy()
-    lengths.clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.optim.AdamW, "step", spy)
+        run(toy_config(**settings), backend)
+    return lengths
+
+
+def test_a_clip_bounds_the_gradient_of_all_encoders_together(monkeypatch):
+    free = gradient_lengths(monkeypatch, ToyBackend(widths=TWO_ENCODERS))
     limit = sorted(free)[15]
-    run(toy_config(gradient_clip=limit), ToyBackend(widths=TWO_ENCODERS))
+    clipped = gradient_lengths(monkeypatch, ToyBackend(widths=TWO_ENCODERS), gradient_clip=limit)
     assert max(free) > 1.01 * limit
-    assert max(lengths) < 1.001 * limit
+    assert max(clipped) < 1.001 * limit
+
+
+def test_a_clip_does_the_same_for_a_vocabulary_of_another_scale():
+    """One a thousand times as large has gradients a thousand times as small."""
+    config = toy_config(gradient_clip=0.05, initial_words="ball")
+    small, large = run(config, ToyBackend(rms=0.014)), run(config, ToyBackend(rms=14.0))
+    free = run(toy_config(initial_words="ball"), ToyBackend(rms=0.014))
+    assert not same(small, free)
+    for a, b in zip(small.trajectory, large.trajectory, strict=True):
+        torch.testing.assert_close(1e3 * a["clip_l"], b["clip_l"], rtol=1e-3, atol=1e-2)
 
 
 # --- the shape of a run ------------------------------------------------------------------------------------------
@@ -288,25 +267,6 @@ def test_the_trajectory_is_a_copy_of_every_state():
     assert all(torch.equal(a, b["clip_l"]) for a, b in zip(seen, record.trajectory, strict=True))
     record.embedding(0).vectors["clip_l"] += 1
     assert torch.equal(seen[0], record.trajectory[0]["clip_l"])
-
-
-def test_the_best_state_is_the_one_with_the_lowest_loss_on_the_fixed_set():
-    rows = [{"clip_l": torch.full((1, 2), float(i))} for i in range(4)]
-    record = TrainRecord("S*", rows, [1.0, 1.0, 1.0], {0: 3.0, 1: 2.0, 2: 1.0, 3: 2.0})
-    assert record.best_step == 2
-    assert float(record.embedding().vectors["clip_l"][0, 0]) == 2
-    assert float(record.embedding(3).vectors["clip_l"][0, 0]) == 3
-
-
-def test_a_look_that_gave_no_number_is_never_the_best():
-    rows = [{"clip_l": torch.zeros(1, 2)}] * 3
-    assert TrainRecord("S*", rows, [1.0, 1.0], {0: math.nan, 1: 5.0, 2: math.nan}).best_step == 1
-    assert TrainRecord("S*", rows, [1.0, 1.0], {0: math.nan, 1: math.nan}).best_step == 0
-    assert TrainRecord("S*", rows, [1.0, 1.0], {0: 1.0}).best_step == 2  # nothing is known of what was learned
-
-
-def test_without_looks_the_last_state_is_the_best():
-    assert run(toy_config(steps=7, evaluate_every=0)).best_step == 7
 
 
 def test_a_caller_may_stop_at_any_step_and_keeps_everything():
@@ -341,42 +301,27 @@ def test_pictures_become_a_word_by_the_front_door():
     steps = list(train(backend, dataset, config))
     record = steps[-1].record
     word = record.embedding()
-    assert record.evaluations[record.best_step] < record.evaluations[0]
+    assert result_loss(record) < record.evaluations[0]
     assert word.num_vectors == 1
 
 
 # --- ends that come early ----------------------------------------------------------------------------------------
 
 
-def test_a_run_ends_when_the_fixed_loss_no_longer_falls():
-    backend = ToyBackend()
-    start = TokenEmbedding(hidden_word(backend))  # nothing left to learn
-    config = toy_config(steps=1000, learning_rate=0.01, schedule="constant")
-    record = run(config, backend, hidden_set, start)
-    assert record.stopped == f"The loss on the fixed evaluation set has not fallen since step {record.best_step}."
-    assert 100 <= len(record.losses) < 1000
-    assert len(record.losses) - record.best_step >= 8 * 10
-    config = replace(config, early_stop=False, steps=300)
-    everything = run(config, backend, hidden_set, start)
-    assert len(everything.losses) == 300
-    assert everything.stopped is None
-
-
 @pytest.mark.parametrize("evaluate_every", [0, 1])
 def test_a_loss_that_is_no_number_ends_the_run_with_the_last_good_vectors(evaluate_every):
-    looks = 2  # passes of the evaluation set in each look
-    breaks_at = 6 if evaluate_every == 0 else 6 + 6 * looks
+    looks = 3  # passes of the evaluation set in each look: 24 samples in batches of 8
+    breaks_at = 6 + looks if evaluate_every == 0 else 6 + 6 * looks
     backend = ToyBackend(breaks_at=breaks_at)
     steps = list(train(backend, noisy_set(backend), toy_config(evaluate_every=evaluate_every)))
     record = steps[-1].record
     good = run(toy_config(steps=5, schedule="constant"))
     assert record.stopped == "The loss became nan at step 6; the vectors from before are kept. Lower the learning rate."
-    assert [step.index for step in steps] == [0, 1, 2, 3, 4, 5, 5]
-    assert math.isnan(steps[-1].loss)
+    assert [step.index for step in steps] == [0, 1, 2, 3, 4, 5]
     assert len(record.losses) == 5
     assert len(record.trajectory) == len(good.trajectory) == 6
     assert all(bool(state["clip_l"].isfinite().all()) for state in record.trajectory)
-    assert record.best_step <= 4  # the state after step 5 is the one that gave NaN
+    assert record.returned[-1] <= 4  # the state after step 5 is the one that gave NaN
     assert record.embedding().num_vectors == 1
 
 
@@ -386,7 +331,7 @@ def test_a_model_that_never_gives_a_number_is_not_blamed_on_the_learning_rate():
     assert "at step 1" in record.stopped
     assert "float16" in record.stopped
     assert "learning rate" not in record.stopped
-    assert record.best_step == 0
+    assert record.returned == range(1)
     assert record.embedding().num_vectors == 1
 
 
@@ -430,175 +375,6 @@ def test_a_gradient_that_is_exactly_zero_ends_the_run_with_the_cause(cut, monkey
     assert "does not reach the model" in record.stopped
     assert record.losses == []
     assert len(record.trajectory) == 1
-
-
-OUT_OF_MEMORY = [
-    torch.cuda.OutOfMemoryError("CUDA out of memory."),
-    RuntimeError("MPS backend out of memory (MPS allocated: 1 GB)"),
-    RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory"),
-    MemoryError(),
-]
-
-
-def small_memory(backend: ToyBackend, largest: int, monkeypatch, error=OUT_OF_MEMORY[0], twice=0) -> None:
-    """Makes the backend's memory hold `largest` samples at once, and `twice` once it saves memory."""
-    denoise = backend.denoise
-
-    def tight(noisy, sigma, cond, inpainting=None):
-        if len(noisy) > (twice if backend.saves_memory else largest) and cond.requires_grad:
-            raise error
-        return denoise(noisy, sigma, cond)
-
-    monkeypatch.setattr(backend, "denoise", tight)
-
-
-@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=lambda e: type(e).__name__)
-def test_a_batch_that_does_not_fit_is_split_and_nothing_is_lost(error, monkeypatch):
-    whole = run(toy_config(), ToyBackend(dtype=torch.float64))
-    backend = ToyBackend(dtype=torch.float64)
-    small_memory(backend, 2, monkeypatch, error)
-    split = run(toy_config(), backend)
-    assert split.parts == 4 and split.ran_out_of_memory == 1 and not backend.saves_memory
-    assert_same_run(whole, split)
-
-
-@pytest.mark.parametrize(("good", "steps"), [(5, 30), (13, 30), (12, 12)])
-def test_what_was_learned_before_memory_was_gone_is_kept_and_evaluated(good, steps, monkeypatch):
-    """Calls of the gradient that still fit; with all of them, it is the last look that does not."""
-    whole = run(toy_config(steps=steps), ToyBackend(dtype=torch.float64))
-    backend, calls = ToyBackend(dtype=torch.float64), []
-    denoise = backend.denoise
-
-    def leaking(noisy, sigma, cond, inpainting=None):
-        calls.append(1)
-        if sum(calls) > needed:
-            raise OUT_OF_MEMORY[0]
-        return denoise(noisy, sigma, cond)
-
-    looks = 2 * (1 + good // 10)  # each in two parts
-    needed = good + looks
-    monkeypatch.setattr(backend, "denoise", leaking)
-    record = run(toy_config(steps=steps), backend)
-    assert len(record.losses) == good and record.best_step > 0
-    assert record.stopped == (
-        None if good == steps else f"There was no memory for step {good + 1}. Lower the batch size or the resolution."
-    )
-    torch.testing.assert_close(record.trajectory[good]["clip_l"], whole.trajectory[good]["clip_l"])
-
-
-def test_an_early_end_is_evaluated(monkeypatch):
-    backend = ToyBackend(dtype=torch.float64)
-    learned = GradientSum.of
-    calls = []
-
-    def broken(self, samples):
-        calls.append(1)
-        if len(calls) == 8:
-            raise MemoryError
-        return learned(self, samples)
-
-    monkeypatch.setattr(GradientSum, "of", broken)
-    record = run(toy_config(learning_rate=0.02), backend, hidden_set)
-    assert sorted(record.evaluations) == [0, 7] and record.best_step == 7 and len(record.losses) == 7
-
-
-@pytest.mark.parametrize("told", [False, True])
-def test_looking_takes_no_more_samples_at_once_than_training(told, monkeypatch):
-    whole = run(toy_config(), ToyBackend(dtype=torch.float64))
-    backend = ToyBackend(dtype=torch.float64, samples_at_once=2 if told else None)
-    denoise = backend.denoise
-
-    def tight(noisy, sigma, cond, inpainting=None):
-        if len(noisy) > 2:
-            raise OUT_OF_MEMORY[0]
-        return denoise(noisy, sigma, cond)
-
-    monkeypatch.setattr(backend, "denoise", tight)
-    split = run(toy_config(), backend)
-    assert split.parts == 4 and split.ran_out_of_memory == (None if told else 1)
-    assert split.evaluations == pytest.approx(whole.evaluations, rel=1e-5)
-    assert_same_run(whole, split)
-
-
-def assert_same_run(one, other):
-    assert one.losses == pytest.approx(other.losses, rel=1e-5)
-    for a, b in zip(one.trajectory, other.trajectory, strict=True):
-        torch.testing.assert_close(a["clip_l"], b["clip_l"], rtol=1e-4, atol=1e-6)
-
-
-def test_memory_that_runs_out_in_the_middle_of_a_run_loses_no_step(monkeypatch):
-    whole = run(toy_config(), ToyBackend(dtype=torch.float64))
-    backend = ToyBackend(dtype=torch.float64)
-    denoise, calls = backend.denoise, []
-
-    def fuller_and_fuller(noisy, sigma, cond, inpainting=None):
-        calls.append(cond.requires_grad)
-        if cond.requires_grad and sum(calls) > 10 and len(noisy) > 4:
-            raise torch.cuda.OutOfMemoryError
-        return denoise(noisy, sigma, cond)
-
-    monkeypatch.setattr(backend, "denoise", fuller_and_fuller)
-    split = run(toy_config(), backend)
-    assert split.parts == 2 and split.ran_out_of_memory == 11 and len(split.losses) == 30
-    assert_same_run(whole, split)
-
-
-def test_the_denoiser_is_checkpointed_when_one_sample_does_not_fit(monkeypatch):
-    whole = run(toy_config(), ToyBackend(dtype=torch.float64))
-    backend = ToyBackend(dtype=torch.float64)
-    small_memory(backend, 0, monkeypatch, twice=1)
-    record = run(toy_config(), backend)
-    assert backend.saves_memory and record.parts == 8
-    assert_same_run(whole, record)
-
-
-def test_fewer_weights_are_loaded_when_checkpointing_does_not_suffice(monkeypatch):
-    whole = run(toy_config(), ToyBackend(dtype=torch.float64))
-    backend = ToyBackend(dtype=torch.float64)
-    small_memory(backend, 0, monkeypatch, twice=1)
-    denoise = backend.denoise
-
-    def crowded(noisy, sigma, cond, inpainting=None):
-        if backend.loaded > 0.25 and cond.requires_grad:
-            raise MemoryError
-        return denoise(noisy, sigma, cond)
-
-    monkeypatch.setattr(backend, "denoise", crowded)
-    record = run(toy_config(), backend)
-    assert backend.saves_memory and backend.loaded == 0.25 and record.parts == 8 and len(record.losses) == 30
-    assert_same_run(whole, record)
-
-
-def test_checkpointing_can_be_asked_for_and_forbidden(monkeypatch):
-    backend = ToyBackend()
-    run(toy_config(gradient_checkpointing="on"), backend)
-    assert backend.saves_memory and backend.loaded == 1
-    backend = ToyBackend()
-    small_memory(backend, 0, monkeypatch, twice=8)
-    with pytest.raises(torch.cuda.OutOfMemoryError):
-        run(toy_config(gradient_checkpointing="off"), backend)
-
-
-def test_no_more_samples_at_once_than_the_backend_says():
-    backend = ToyBackend(dtype=torch.float64, samples_at_once=3)
-    record = run(toy_config(), backend)
-    assert record.parts == 4 and record.ran_out_of_memory is None
-    assert_same_run(run(toy_config(), ToyBackend(dtype=torch.float64)), record)
-
-
-@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=lambda e: type(e).__name__)
-def test_a_sample_that_does_not_fit_is_the_callers_to_explain(error, monkeypatch):
-    backend = ToyBackend()
-    small_memory(backend, 0, monkeypatch, error)
-    with pytest.raises(MemoryError):
-        run(toy_config(), backend)
-
-
-def test_other_errors_are_not_taken_for_a_full_memory(monkeypatch):
-    backend = ToyBackend()
-    small_memory(backend, 4, monkeypatch, RuntimeError("shapes do not match"))
-    with pytest.raises(RuntimeError, match="shapes"):
-        run(toy_config(), backend)
 
 
 def test_encoders_that_are_not_trained_keep_the_initial_word():

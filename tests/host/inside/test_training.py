@@ -166,7 +166,7 @@ def test_a_loss_of_nan_keeps_the_last_good_vectors(train, monkeypatch):
     monkeypatch.setattr(backend, "denoise", lambda *args: denoise(*args) * (math.nan if steps[-1:] == [2] else 1))
     result = train(steps=[6])
     assert bool(vectors(result).isfinite().all()) and "Lower the learning rate" in result[3]
-    assert "the best of 2 of 6 steps" in result[3]
+    assert "learned in 2 of at most 6 steps" in result[3]
 
 
 def test_a_loss_of_nan_in_the_first_step_is_one_sentence(models, train, monkeypatch):

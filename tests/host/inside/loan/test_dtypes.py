@@ -26,15 +26,17 @@ def backend_of(models):
 
 def gradient_of_a_run(models, how):
     """Of the sum over the samples, as the engine computes it, scale of the loss included."""
-    gradients, engine = plugin("ti_engine.training.gradients"), plugin("ti_engine")
+    gradients = plugin("ti_engine.training.gradients")
     backend = backend_of(models)
     with backend.lent(3, 64, how):
         problem = Problem(backend, torch.float32)
         vectors = {key: rows.clone().requires_grad_(True) for key, rows in problem.vectors(problem.start).items()}
-        config = engine.TrainConfig(batch_size=3, gradient_checkpointing=how)
         samples = problem.samples()
-        summed = gradients.GradientSum(backend, config, vectors)
-        summed.of(samples)
+        if how == "on":
+            backend.save_memory()
+        scale = gradients.LossScale(backend.loss_scale, backend.loss_scale)
+        ladder = plugin("ti_engine.memory.ladder").Ladder(backend, 3, 1, how != "off")
+        gradients.compute_gradient(backend, samples, {"S*": vectors}, scale, ladder)
     return len(CAPTIONS) * torch.cat([rows.grad.flatten() for rows in vectors.values()])
 
 

@@ -1,0 +1,79 @@
+"""What happened in a run so far, for charts, reports and files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from ..word.embedding import TokenEmbedding
+from .result import choose_states, mean_of_states
+
+
+@dataclass
+class TrainRecord:
+    """Everything that happened in a run so far. Index 0 is the state before the first update."""
+
+    placeholder: str
+    trajectory: list[dict[str, Tensor]] = field(default_factory=list)
+    """Encoder key -> vectors [num_vectors, width] after each update."""
+    losses: list[float] = field(default_factory=list)
+    """Training loss of each update, so one shorter than the trajectory."""
+    sample_losses: dict[int, Tensor] = field(default_factory=dict)
+    """Step -> loss of every sample of the fixed evaluation set [N], before the first update and every `evaluate_every`.
+    Nothing is decided by them."""
+    candidate_losses: dict[range, Tensor] = field(default_factory=dict)
+    """The same for the mean of the states of these steps, for those that may be returned, once the run is over."""
+    reached: dict[str, Tensor] = field(default_factory=dict)
+    """Encoder key -> [num_vectors], whether each vector ever had a gradient; of the encoders that are trained."""
+    stopped: str | None = None
+    """Why training ended before its last step, as a sentence; None if it did not."""
+    parts: int = 1
+    """Parts that batches were computed in at last; more than asked for where memory did not hold them together."""
+    ran_out_of_memory: int | None = None
+    """The last update that had to be computed again with less memory; None if none had."""
+    last_good: int | None = None
+    """The last step whose vectors gave a finite loss, where later ones did not; None if all did."""
+
+    @property
+    def evaluations(self) -> dict[int, float]:
+        """Step -> mean loss on the fixed evaluation set."""
+        single = {steps[0]: losses for steps, losses in self.candidate_losses.items() if len(steps) == 1}
+        losses = {**self.sample_losses, **single}
+        return {step: float(losses[step].mean()) for step in sorted(losses)}
+
+    @property
+    def result_losses(self) -> Tensor | None:
+        """Losses [N] of the returned vectors on the fixed evaluation set; None where nobody looked."""
+        return self.candidate_losses.get(self.returned)
+
+    @property
+    def result_loss(self) -> float | None:
+        """Mean loss of the returned vectors on the fixed evaluation set; None where nobody looked."""
+        return None if self.result_losses is None else float(self.result_losses.mean())
+
+    @property
+    def returned(self) -> range:
+        """The steps whose states the returned vectors are the mean of (see result.py)."""
+        return choose_states(self.last_state, self.candidate_losses)
+
+    @property
+    def last_state(self) -> int:
+        """The last step whose vectors are good."""
+        return len(self.trajectory) - 1 if self.last_good is None else self.last_good
+
+    def mean_vectors(self, steps: range) -> dict[str, Tensor]:
+        """Encoder key -> the mean of the vectors after `steps`."""
+        return mean_of_states([self.trajectory[step] for step in steps])
+
+    def embedding(self, step: int | None = None) -> TokenEmbedding:
+        """The word that the run returns, or as it was after `step` updates."""
+        steps = self.returned if step is None else range(step, step + 1)
+        return TokenEmbedding(self.mean_vectors(steps), self.placeholder)
+
+    def unlearned(self) -> Mapping[str, list[int]]:
+        """Encoder key -> numbers, from 0, of the vectors that never had a gradient; encoders without any left out."""
+        missed = {key: torch.nonzero(~rows).flatten().tolist() for key, rows in self.reached.items()}
+        return {key: numbers for key, numbers in missed.items() if numbers}
