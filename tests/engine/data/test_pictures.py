@@ -5,7 +5,7 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from ti_engine.data.pictures import load_picture, prepare_pictures
+from ti_engine.data.pictures import load_picture, prepare_pictures, read_picture
 
 ORANGE = (255, 128, 0)
 EXIF_ORIENTATION = 0x112
@@ -70,6 +70,46 @@ def test_wide_grey_files_are_scaled_to_the_range_that_they_use(saved, mode, valu
     picture = load_picture(saved(Image.new(mode, (20, 20), value), "picture.tiff"))
     assert float(picture.mean()) == pytest.approx(0.5, abs=0.01)
     assert picture.shape == (3, 20, 20)
+
+
+def highlights(share, low, high, size=(100, 100)):
+    """A grey file of levels up to `low` with a few pixels of `high`."""
+    levels = torch.linspace(0, low, size[0] * size[1])
+    levels[: max(1, int(share * len(levels)))] = high
+    return Image.frombytes("F", size, levels.numpy().tobytes())
+
+
+@pytest.mark.parametrize(
+    ("share", "low", "high", "white"),
+    [
+        (0, 1, 1.01, 1),
+        (0, 1, 7.5, 1),
+        (0, 0.8, 3000, 1),
+        (0.2, 0.9, 1.8, 1),  # overexposed in a fifth of its pixels
+        (0.6, 0.9, 4, 1),  # and in most of them
+        (0, 255, 280, 255),
+        (0, 250, 65535, 255),  # a hot pixel
+        (0, 60000, 61000, 65535),
+        (0.3, 200, 40000, 65535),
+    ],
+)
+def test_a_few_pixels_above_white_do_not_make_the_picture_dark(saved, share, low, high, white):
+    picture, warnings = read_picture(saved(highlights(share, low, high), "picture.tiff"))
+    level = float(picture[0].flatten()[-1])
+    assert level == pytest.approx(low / white, abs=0.01)
+    assert any("picture.tiff" in w and "brighter" in w for w in warnings) == (high > white)
+
+
+def test_whole_levels_are_no_fractions(saved):
+    dark = torch.ones(64, 64)
+    dark[:8] = 200.0
+    for mode, kind in (("F", torch.float32), ("I", torch.int32)):
+        image = Image.frombytes(mode, (64, 64), dark.to(kind).numpy().tobytes())
+        assert float(load_picture(saved(image, "picture.tiff"))[0, 0, 0]) == pytest.approx(200 / 255, abs=0.02)
+
+
+def test_a_black_grey_file_is_black(saved):
+    assert float(load_picture(saved(Image.new("F", (20, 20), 0.0), "picture.tiff")).max()) == 0
 
 
 def test_cmyk_is_read_as_the_colours_that_it_prints(saved):
