@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +21,8 @@ from ..ti_engine import (
     setting_warnings,
     train,
 )
+from ..ti_engine.data.caption_plan import plan_captions
+from ..ti_engine.data.picture_checks import picture_warnings
 from ..ti_engine.files import training_metadata
 from ..ti_engine.memory.out_of_memory import is_out_of_memory
 from .host.backend import HostBackend
@@ -27,11 +30,12 @@ from .host.page.progress import RunProgress, finished_chart
 from .schema import CATEGORY, TIEmbedding, TITrainOptions, setting, supported
 from .shown.loss_plot import loss_plot
 from .shown.train_report import train_report
-from .training_input import contact_sheet, own_captions_and_templates, split_captions, split_pictures
+from .training_input import caption_lines, contact_sheet, picture_names, split_pictures
 
 _log = logging.getLogger(__name__)
 # A socket takes one link, and the nodes that put pictures together crop them all to the first one's shape.
 _MORE_IMAGES = ("images_2", "images_3", "images_4", "images_5")
+_MOST_CAPTIONS = 10  # of the pictures that the report shows; the log shows all
 _PREVIEW_PROMPTS = {"object": "a photo of {}", "style": "a painting in the style of {}", "custom": "a photo of {}"}
 
 
@@ -68,8 +72,9 @@ class Train(io.ComfyNode):
                     "captions",
                     optional=True,
                     force_input=True,
-                    tooltip="One line for each picture with the placeholder in it. For what = custom any number of "
-                    "lines to draw from.",
+                    tooltip="One line for each picture with the placeholder in it, in their order, or each beginning "
+                    'with "Picture 2: ". For what = custom also any number of lines that all pictures draw from: '
+                    "caption_lines of Training Options chooses, and the report says which of the two happened.",
                 ),
                 TITrainOptions.Input(
                     "options", optional=True, tooltip="Further settings, from Training Options; all may stay unset."
@@ -114,8 +119,8 @@ class Train(io.ComfyNode):
         started = time.monotonic()
         with torch.inference_mode(False):  # the host runs nodes without autograd
             batches = (images, images_2, images_3, images_4, images_5)
-            pictures = split_pictures([batch for link in batches for batch in link or ()])
-            own_captions, templates = own_captions_and_templates(split_captions(captions), what[0], len(pictures))
+            pictures, unseen = split_pictures([batch for link in batches for batch in link or ()])
+            names = picture_names(len(pictures))
             config = TrainConfig(
                 **(options[0] if options else {}),
                 steps=steps[0],
@@ -125,22 +130,26 @@ class Train(io.ComfyNode):
                 initial_words=initial_words[0],
                 placeholder=placeholder[0],
                 what=what[0],
-                templates=templates,
                 seed=seed[0],
                 resolution=resolution[0],
                 preview_every=preview_every[0],
             )
+            plan = plan_captions(caption_lines(captions), names, config)
+            config = replace(config, templates=plan.templates)
             backend = HostBackend(model[0], clip[0], vae[0])
             config = replace(config, resolution=config.resolution or backend.resolution)
-            warnings = backend.ignored() + setting_warnings(backend, config, len(pictures))
+            warnings = backend.ignored() + setting_warnings(backend, config, len(pictures)) + unseen
+            warnings += picture_warnings(pictures, names, config.resolution)
             for warning in warnings:  # in the host's log at once: a run may take hours
                 _log.warning("%s", warning)
-            record, samples, fingerprint = _learn(backend, config, pictures, own_captions)
+            _log.info("\n".join(plan.describe(names)))
+            record, samples, fingerprint = _learn(backend, config, pictures, plan.own)
             if not record.losses:  # the start is no learned word, and must not be saved as one
                 raise ValueError(record.stopped or "Nothing was learned.")
             warnings += result_warnings(backend, config, record)
             cost = backend.cost(config.batch_size // record.parts)
-            report = train_report(backend, config, record, time.monotonic() - started, warnings, cost)
+            pairs = plan.describe(names, _MOST_CAPTIONS)
+            report = train_report(backend, config, record, time.monotonic() - started, warnings, cost, pairs)
             word = record.embedding()
             metadata = training_metadata(config, record, backend.description, None, len(pictures), fingerprint)
             embedding = TokenEmbedding(word.vectors, word.placeholder, metadata)
@@ -150,7 +159,7 @@ class Train(io.ComfyNode):
 
 
 def _learn(
-    backend: HostBackend, config: TrainConfig, pictures: list[Tensor], own_captions: list[str | None]
+    backend: HostBackend, config: TrainConfig, pictures: list[Tensor], own_captions: Sequence[str | None]
 ) -> tuple[TrainRecord, Tensor, str]:
     """The whole run; what the person sees of it happens in the body of the loop.
 

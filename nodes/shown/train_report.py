@@ -18,6 +18,7 @@ def train_report(
     seconds: float,
     warnings: Sequence[str] = (),
     cost: str = "",
+    captions: Sequence[str] = (),
 ) -> str:
     """What was learned, how far it came, what it cost, and what to look out for; one fact a line."""
     done = len(record.trajectory) - 1
@@ -28,6 +29,7 @@ def train_report(
         f"Model: {backend.description}.",
         f"Trained for {' + '.join(trained_encoders(backend, config))}, {config.resolution} px{cost and f', {cost}'}.",
     ]
+    lines += captions
     if record.result_losses is not None and 0 in record.sample_losses:
         before, after = record.sample_losses[0], record.result_losses
         error = standard_error(before - after)

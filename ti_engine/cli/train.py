@@ -14,7 +14,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ..data.pictures import load_picture
+from ..data.picture_checks import picture_warnings
+from ..data.picture_files import read_pictures
 from ..data.training_set import TrainingSet
 from ..files import load_embedding, save_embedding, training_metadata
 from ..memory.out_of_memory import is_out_of_memory
@@ -27,7 +28,7 @@ from ..training.record import TrainRecord
 from ..training.result import describe_states
 from ..training.state import start_run
 from ..word.embedding import TokenEmbedding
-from .captions import captions_for, picture_files
+from .captions import captions_for
 from .model_flags import add_model_flags, open_model
 from .word_files import output_of
 
@@ -46,8 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--captions",
         metavar="FILE",
-        help="text file with a caption for each picture, a line each, in their order; an empty line: the templates. "
-        "Without it a .txt of the same name beside a picture is its caption",
+        help="text file with captions, a line each: in the pictures' order, or each beginning with its picture's name "
+        "(cat.png: a photo of S*); see --caption-lines. An empty line: none of its own. Without it a .txt or .caption "
+        "of the same name beside a picture is its caption",
     )
     parser.add_argument(
         "--init-from", metavar="FILE", help="start from the vectors of this embedding file, not initial words"
@@ -73,9 +75,11 @@ def run(arguments: argparse.Namespace) -> int:
     if output.suffix.lower() != ".safetensors":
         raise ValueError(f"--output {output.name} must end in .safetensors.")
 
-    files = picture_files(arguments.pictures)
-    captions = captions_for(files, arguments.captions)
-    pictures = [load_picture(file) for file in files]
+    pictures = read_pictures(arguments.pictures)
+    for warning in pictures.warnings:
+        _say(f"warning: {warning}")
+    captions = captions_for(pictures, arguments.captions, config)
+    config = replace(config, templates=captions.templates)
     backend = open_model(arguments)
     config = replace(config, resolution=config.resolution or backend.resolution)
     start = None
@@ -83,15 +87,18 @@ def run(arguments: argparse.Namespace) -> int:
         start = load_embedding(arguments.init_from, {info.width: key for key, info in backend.encoders.items()})
         if "num_vectors" not in given:
             config = replace(config, num_vectors=start.num_vectors)
-    _say(f"{backend.description}; {len(files)} pictures at {config.resolution} px")
-    for warning in setting_warnings(backend, config, len(files), start):
+    _say(f"{backend.description}; {len(pictures.files)} pictures at {config.resolution} px")
+    for line in captions.describe(pictures.names):
+        _say(line)
+    warnings = setting_warnings(backend, config, len(pictures.files), start) + captions.warnings
+    for warning in warnings + picture_warnings(pictures.pictures, pictures.names, config.resolution):
         _say(f"warning: {warning}")
-    dataset = encode_training_set(backend, pictures, config, captions)
+    dataset = encode_training_set(backend, pictures.pictures, config, captions.own)
     result = learn(backend, dataset, config, start, arguments.quiet)
     if result.record is not None:
         for warning in result_warnings(backend, config, result.record):
             _say(f"warning: {warning}")
-    return _finish(result, backend.name, backend.weights_hash, config, len(files), output, arguments)
+    return _finish(result, backend.name, backend.weights_hash, config, len(pictures.files), output, arguments)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import torch
 
 from ..word.placeholder import split_at_placeholder
+from .caption_slots import FILEWORDS, WORD_SLOTS, check_slots, literal_parentheses
 
 # Gal et al. 2022, appendix: neutral contexts from CLIP's ImageNet templates, so that only the word carries the picture.
 OBJECT_TEMPLATES = (
@@ -65,25 +66,34 @@ STYLE_TEMPLATES = (
     "a large painting in the style of {}",
 )
 
-SLOTS = ("{}", "[name]")  # where the word goes in a template, besides the placeholder itself
-
 
 class CaptionSource:
     """Draws the caption of a picture: one of its own captions, or one of the templates shared by all.
 
-    templates: at least one text with a slot ({} or [name]) or with the placeholder itself.
-    own_captions: for each picture None or its caption; a picture with one always uses it.
-    Raises ValueError for a text without the word, which would train nothing.
+    templates: at least one text with a slot (one of WORD_SLOTS) or with the placeholder itself.
+    own_captions: for each picture None or its caption; a picture with one always uses it. Where a template holds
+    [filewords] they stand there instead, and need no placeholder.
+    Raises ValueError for a text without the word, which would train nothing, and for slots that mean nothing.
     """
 
     def __init__(self, placeholder: str, templates: Sequence[str], own_captions: Sequence[str | None] = ()) -> None:
-        self._templates = [fill_slot(text, placeholder) for text in templates]
-        self._own = [None if text is None else fill_slot(text, placeholder) for text in own_captions]
+        self._with_words: list[list[str]] = []  # for each picture, where templates hold [filewords]
+        if any(FILEWORDS in text for text in templates):
+            words = [text or FILEWORDS for text in own_captions] or [FILEWORDS]
+            self._with_words = [[_fill(t.replace(FILEWORDS, w), placeholder) for t in templates] for w in words]
+            own_captions = ()
+        self._templates = self._with_words[0] if self._with_words else [_fill(text, placeholder) for text in templates]
+        self._own = [None if text is None else _fill(text, placeholder) for text in own_captions]
         if not self._templates and (not self._own or None in self._own):
-            raise ValueError("what = custom needs captions: one for every picture, or templates for all; got neither.")
+            raise ValueError(
+                "what = custom learns from captions of your own: one for every picture, or lines for all of them to "
+                f"draw from. {f'Picture {self._own.index(None) + 1} has none' if any(self._own) else 'There are none'}."
+            )
 
     def all(self) -> list[str]:
         """Every caption that can be drawn, each once."""
+        if self._with_words:
+            return list(dict.fromkeys(text for texts in self._with_words for text in texts))
         own = [text for text in self._own if text is not None]
         templates_serve = not self._own or len(own) < len(self._own)
         return list(dict.fromkeys([*own, *(self._templates if templates_serve else ())]))
@@ -93,7 +103,8 @@ class CaptionSource:
         own = self._own[picture] if picture < len(self._own) else None
         if own is not None:
             return own
-        return self._templates[int(torch.randint(len(self._templates), (1,), generator=generator))]
+        templates = self._with_words[picture] if self._with_words else self._templates
+        return templates[int(torch.randint(len(templates), (1,), generator=generator))]
 
 
 def templates_for(what: str, custom: Sequence[str] = ()) -> Sequence[str]:
@@ -101,9 +112,20 @@ def templates_for(what: str, custom: Sequence[str] = ()) -> Sequence[str]:
     return {"object": OBJECT_TEMPLATES, "style": STYLE_TEMPLATES, "custom": tuple(custom)}[what]
 
 
+def _fill(text: str, placeholder: str) -> str:
+    """A caption as it is trained; see `CaptionSource` for what is refused."""
+    check_slots(text, placeholder)
+    if FILEWORDS in text:
+        raise ValueError(
+            f"The caption {text!r} holds {FILEWORDS}, which stands for a picture's own caption or file name, and there "
+            "is neither; give each picture a caption, or leave out the slot."
+        )
+    return literal_parentheses(fill_slot(text, placeholder))
+
+
 def fill_slot(template: str, placeholder: str) -> str:
     """`template` with the placeholder in its slot. ValueError if the placeholder is no word of the result."""
-    for slot in SLOTS:
+    for slot in WORD_SLOTS:
         template = template.replace(slot, placeholder)
     if len(split_at_placeholder(template, placeholder)) == 1:
         raise ValueError(

@@ -66,6 +66,13 @@ class TrainConfig:
     templates: tuple[str, ...] = _setting(
         (), "Captions of your own for what = custom; the word goes where the placeholder, {} or [name] stands."
     )
+    caption_lines: str = _setting(
+        "auto",
+        "How lines of captions are used. paired: line 1 is the caption of picture 1, and so on, or each line names its "
+        "picture. drawn: every picture draws from all lines (what = custom). auto: drawn for what = custom with more "
+        "or fewer lines than pictures, otherwise paired.",
+        choices=("auto", "paired", "drawn"),
+    )
     seed: int = _setting(
         0, "Start of every random draw. The same seed gives the same vectors on the same device.", 0, 2**63 - 1
     )

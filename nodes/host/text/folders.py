@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 
 import folder_paths
 
+from ....ti_engine.data.picture_files import is_hidden
 from ....ti_engine.files.formats.pair import partner_path
 
 _FOLDER_NAME = "embeddings"
@@ -49,9 +50,11 @@ def embedding_files() -> list[str]:
 
 def _files(folder: Path) -> Iterator[Path]:
     for place, folders, files in os.walk(folder):  # which follows no links to folders
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        folders[:] = [name for name in folders if not is_hidden(name)]
         for file in files:
             path = Path(place, file)
+            if is_hidden(file):  # such as ._cat.safetensors, which macOS writes beside cat.safetensors
+                continue
             if path.suffix.lower() not in READ_EXTENSIONS or path.stem.lower().endswith(".preview"):
                 continue
             if not path.is_symlink() or (_is_file(path) and _stays_inside(path)):

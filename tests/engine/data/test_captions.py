@@ -58,7 +58,7 @@ def test_own_captions_alone_are_enough():
 
 @pytest.mark.parametrize("own", [(), (None,), ("a {}", None)])
 def test_custom_without_templates_needs_a_caption_for_every_picture(own):
-    with pytest.raises(ValueError, match="custom needs captions: one for every picture, or templates"):
+    with pytest.raises(ValueError, match="what = custom .* captions of your own"):
         CaptionSource("S*", [], own)
 
 

@@ -93,10 +93,10 @@ def test_the_settings_choose_the_templates():
         (2, ("a {}",), {}, "1 captions for 2 pictures; give one each or none"),
         (0, ("a {}",), {}, "1 captions for 0 pictures"),
         (1, ("a cat",), {}, "'a cat' does not contain"),
-        (2, ("a {}", None), {"what": "custom"}, "custom needs captions: one for every picture, or templates"),
+        (2, ("a {}", None), {"what": "custom"}, "what = custom .* captions of your own"),
         (1, (), {"placeholder": "photo"}, "captions hold the word 'photo' themselves.*such as S"),
         (1, (), {"placeholder": "a", "what": "style"}, "captions hold the word 'a' themselves"),
-        (1, (), {"what": "custom"}, "custom needs captions: one for every picture, or templates"),
+        (1, (), {"what": "custom"}, "what = custom .* captions of your own"),
         (1, (), {"what": "custom", "templates": ("a cat",)}, "'a cat' does not contain"),
     ],
 )
