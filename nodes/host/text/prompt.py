@@ -16,7 +16,7 @@ from comfy.sd1_clip import SDTokenizer
 from torch import Tensor
 
 from ....ti_engine.word.placeholder import split_at_placeholder
-from ..models.encoders import is_language_model, text_encoders
+from ..models.encoders import text_encoders
 
 Tokens = dict[str, list[list[tuple[Any, float]]]]
 """What the host calls tokens: key -> chunks of (token, weight), a token being a number or a vector [width]."""
@@ -72,7 +72,7 @@ def tokenize(clip: Any, text: str, words: Mapping[str, Mapping[str, Tensor]], we
     """`text` as the host's tokens with vectors in place of the words.
 
     words: placeholder -> encoder key -> [num_vectors, width], for every encoder of the CLIP. Without words this is
-    `clip.tokenize(text)`. weights: whether language models weigh words written as (word:1.2); not in training.
+    `clip.tokenize(text)`. weights: whether (word:1.2) weighs words; in training all parentheses are literal.
     """
     if not words:
         return clip.tokenize(text)
@@ -84,10 +84,10 @@ def tokenize(clip: Any, text: str, words: Mapping[str, Mapping[str, Tensor]], we
         if isinstance(tokenizer, SDTokenizer):
             encoder = encoders.get(id(tokenizer))
             if encoder is None:
-                lent = _without_word(tokenizer, list(markers.values()))
+                lent = _without_word(tokenizer, list(markers.values()), weights)
             else:
                 rows = {markers[p]: _Rows(vectors[encoder.key]) for p, vectors in words.items()}
-                lent = _answering(tokenizer, rows, weights or not is_language_model(encoder.network))
+                lent = _answering(tokenizer, rows, weights)
             setattr(lender.tokenizer, name, lent)
     tokens = lender.tokenize(_mark(text, markers))
     return {
@@ -131,7 +131,7 @@ def positions(tokens: Tokens, vectors: Mapping[str, Tensor]) -> dict[str, list[i
     }
 
 
-def _without_word(tokenizer: SDTokenizer, markers: Sequence[str]) -> SDTokenizer:
+def _without_word(tokenizer: SDTokenizer, markers: Sequence[str], weights: bool) -> SDTokenizer:
     """A copy of a tokenizer without a network of its own, which reads a plain word where a learned one stands."""
     copied = copy.copy(tokenizer)
     original = tokenizer.tokenize_with_weights
@@ -139,7 +139,7 @@ def _without_word(tokenizer: SDTokenizer, markers: Sequence[str]) -> SDTokenizer
     def plain(text: str, *args: Any, **kwargs: Any) -> Any:
         for marker in markers:
             text = text.replace(f"embedding:{marker}", _SILENT)
-        return original(text, *args, **kwargs)
+        return original(text, *args, **(kwargs if weights else {**kwargs, "disable_weights": True}))
 
     copied.tokenize_with_weights = plain  # pyright: ignore[reportAttributeAccessIssue]
     return copied

@@ -115,6 +115,18 @@ def test_language_models_do_not_weigh_words_in_training():
     assert {weight for _, weight in row} == {1.0, 1.3, 1.2}
 
 
+@pytest.mark.parametrize("caption", ["S* (fate)", "(S*:1.3) on ((grass))", "S* :) (", "a [S*] (red:0.5) thing"])
+def test_parentheses_of_training_captions_are_literal(clip, caption):
+    tokenize = plugin("nodes.host.text.prompt").tokenize
+    words = {"S*": {"clip_l": torch.randn(1, 768)}}
+    (chunks,) = tokenize(clip.clip, caption, words, weights=False).values()
+    assert {weight for chunk in chunks for _, weight in chunk} == {1.0}
+    before, after = caption.split("S*")
+    ids = [clip.clip.tokenizer.clip_l.tokenizer(part)["input_ids"][1:-1] for part in (before, after)]
+    tokens = [None if torch.is_tensor(token) else token for token, _ in chunks[0]]
+    assert tokens[1 : 2 + sum(map(len, ids))] == [*ids[0], None, *ids[1]]
+
+
 def test_weighed_words_give_numbers_or_a_sentence():
     """Older hosts make NaN of them in language models, and would draw black pictures."""
     with torch.inference_mode():
