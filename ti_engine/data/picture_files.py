@@ -56,9 +56,9 @@ def read_pictures(paths: Sequence[str | Path]) -> PictureFiles:
                 left_out.append(str(error))
                 continue
             pictures, files, warnings = [*pictures, picture], [*files, file], warnings + lost
-        sentences = [f"Left out of the folder {path.name}: {reason}" for reason in left_out]
+        sentences = [f"Left out of the folder {path}: {reason}" for reason in left_out]
         if len(files) == before:
-            raise ValueError(" ".join([f"The folder {path.name} holds no picture to learn from.", *sentences]))
+            raise ValueError(" ".join([f"The folder {path} holds no picture to learn from.", *sentences]))
         warnings += sentences
     return PictureFiles(pictures, _names(files), files, warnings)
 

@@ -154,10 +154,53 @@ def test_captions_beside_pictures_and_in_a_file(capsys: Output) -> None:
     assert main(["train", ".", *QUICK, "--what", "custom", "--templates", "my {}"]) == 0
     Path("lines").write_text("a red S*\n")
     assert main(["train", "a.png", "b.jpg", *QUICK, "--captions", "lines", "--overwrite"]) == 2
-    assert "1 lines for 2 pictures" in capsys.readouterr().err
+    assert "1 captions for 2 pictures" in capsys.readouterr().err
     Path("lines").write_text("a red S*\na blue thing\n")
     assert main(["train", "a.png", "b.jpg", *QUICK, "--captions", "lines", "--overwrite"]) == 2
     assert "does not contain 'S*'" in capsys.readouterr().err
+
+
+def test_a_folder_as_people_have_it(capsys: Output) -> None:
+    """With numbers, a capital ending, hidden and foreign files, and captions of several kinds."""
+    folder = Path("set")
+    folder.mkdir()
+    for number in (1, 2, 10):
+        Image.effect_noise((64, 64), 30 + number).convert("RGB").save(folder / f"{number}.PNG")
+    (folder / "._1.PNG").write_bytes(b"macOS")
+    (folder / "broken.webp").write_bytes(b"RIFF")
+    (folder / "1.caption").write_bytes("\ufeffa red S* \\(fate\\)\r\n".encode())
+    (folder / "10.PNG.txt").write_text("a blue S*")
+    assert main(["train", "set", *QUICK]) == 0
+    said = capsys.readouterr().err
+    assert "2 of 3 pictures have a caption of their own" in said and "what = object" in said
+    assert said.index("1.PNG: a red S* ") < said.index("2.PNG: (drawn)") < said.index("10.PNG: a blue S*")
+    assert "broken.webp" in said and "._1" not in said
+
+
+@pytest.mark.parametrize(
+    ("lines", "flags", "pairs"),
+    [
+        ("one S*\r\ntwo S*\r\n\r\n", (), ["a.png: one S*", "b.jpg: two S*"]),
+        ("b.jpg: two S*\na.png\tone S*\n", (), ["a.png: one S*", "b.jpg: two S*"]),
+        ("one S*\ntwo S*", ("--what", "custom"), ["a.png: one S*", "caption_lines"]),
+        ("one S*\ntwo S*", ("--what", "custom", "--caption-lines", "drawn"), ["draws from the 2 captions"]),
+        ("one S*\ntwo S*\nthree S*\n\n", ("--what", "custom"), ["draws from the 3 captions"]),
+    ],
+)
+def test_a_caption_file_is_shown_as_it_is_used(
+    lines: str, flags: tuple[str, ...], pairs: list[str], capsys: Output
+) -> None:
+    Path("lines.txt").write_bytes(lines.encode())
+    assert main(["train", "a.png", "b.jpg", *QUICK, "--captions", "lines.txt", *flags]) == 0
+    said = capsys.readouterr().err
+    assert all(pair in said for pair in pairs)
+
+
+def test_pictures_that_teach_little_are_named(capsys: Output) -> None:
+    Image.effect_noise((400, 50), 60).save("wide.png")
+    assert main(["train", "a.png", "wide.png", *QUICK]) == 0
+    said = capsys.readouterr().err
+    assert "warning: a.png is one colour all over" in said and "warning: wide.png is 400 x 50" in said
 
 
 def test_ctrl_c_keeps_what_was_learned(monkeypatch: pytest.MonkeyPatch, capsys: Output) -> None:

@@ -1,3 +1,4 @@
+import re
 from collections import Counter
 
 import pytest
@@ -7,7 +8,10 @@ from ti_engine import CaptionSource
 from ti_engine.data.captions import OBJECT_TEMPLATES, STYLE_TEMPLATES, fill_slot, templates_for
 
 
-@pytest.mark.parametrize("template", ["a photo of {}", "a photo of [name]", "a photo of S*"])
+@pytest.mark.parametrize(
+    "template",
+    ["a photo of {}", "a photo of [name]", "a photo of S*", "a photo of [trigger]", "a photo of <embedding>"],
+)
 def test_each_kind_of_slot_takes_the_word(template):
     assert fill_slot(template, "S*") == "a photo of S*"
 
@@ -58,7 +62,7 @@ def test_own_captions_alone_are_enough():
 
 @pytest.mark.parametrize("own", [(), (None,), ("a {}", None)])
 def test_custom_without_templates_needs_a_caption_for_every_picture(own):
-    with pytest.raises(ValueError, match="what = custom .* captions of your own"):
+    with pytest.raises(ValueError, match=r"what = custom .* captions of your own"):
         CaptionSource("S*", [], own)
 
 
@@ -72,3 +76,60 @@ def test_all_are_those_that_can_be_drawn():
     assert CaptionSource("S*", templates).all() == ["a S*", "the S*"]
     assert CaptionSource("S*", templates, ["my S*", None]).all() == ["my S*", "a S*", "the S*"]
     assert CaptionSource("S*", templates, ["my S*", "your S*"]).all() == ["my S*", "your S*"]
+
+
+SLOTS_OF_NOTHING = [
+    "[class]",
+    "[instance]",
+    "{trigger}",
+    "{0}",
+    "{red|blue}",
+    "<token>",
+    "<lora:x:1>",
+    "<cat-toy>",
+    "{ }",
+]
+
+
+@pytest.mark.parametrize("slot", SLOTS_OF_NOTHING)
+@pytest.mark.parametrize("own", [True, False])
+def test_slots_of_other_programs_are_refused_by_name(slot, own):
+    text = f"a S* and a {slot}"
+    with pytest.raises(ValueError, match=re.escape(f"holds {slot}, which stands for nothing here")):
+        CaptionSource("S*", [] if own else [text], [text] if own else [])
+
+
+@pytest.mark.parametrize("text", ["S* <3", "S* [a b]", "S* a < b > c", "[S*] beside", "S* [", "S* )}"])
+def test_other_brackets_are_text(text):
+    assert CaptionSource("S*", [text]).all() == [text]
+
+
+def test_filewords_are_each_pictures_own():
+    source = CaptionSource(
+        "S*", ["[name], [filewords]", "a {} is [filewords]", "S* alone"], ["on grass", "a {} in rain"]
+    )
+    generator = torch.Generator().manual_seed(0)
+    first, second = ({source.draw(picture, generator) for _ in range(60)} for picture in (0, 1))
+    assert first == {"S*, on grass", "a S* is on grass", "S* alone"}
+    assert second == {"S*, a S* in rain", "a S* is a S* in rain", "S* alone"}
+    assert set(source.all()) == first | second and len(source.all()) == 5
+
+
+@pytest.mark.parametrize("own", [(), (None,), ("on grass", None), ("with [filewords]",)])
+def test_filewords_that_nothing_gives_are_refused_by_name(own):
+    with pytest.raises(ValueError, match=r"holds \[filewords\]"):
+        CaptionSource("S*", ["{}, [filewords]"], own)
+    with pytest.raises(ValueError, match=r"holds \[filewords\]"):
+        CaptionSource("S*", ["{}"], ["{}, [filewords]"])
+
+
+@pytest.mark.parametrize("text", ["S* (fate)", r"S* \(fate\)", r"S* \(fate)"])
+def test_parentheses_are_literal(text):
+    assert CaptionSource("S*", [text]).all() == CaptionSource("S*", [], [text]).all() == ["S* (fate)"]
+
+
+@pytest.mark.parametrize("own", [(), (None,), ("a {}", None)])
+def test_the_error_without_captions_names_nothing_that_a_node_lacks(own):
+    with pytest.raises(ValueError) as error:
+        CaptionSource("S*", [], own)
+    assert "template" not in str(error.value)
