@@ -15,13 +15,13 @@ def inputs(nodes):
 
 
 def test_batches_of_any_size_become_pictures(inputs):
-    pictures = inputs.split_pictures([torch.rand(2, 20, 30, 3), torch.rand(1, 64, 32, 3)])
+    pictures, _ = inputs.split_pictures([torch.rand(2, 20, 30, 3), torch.rand(1, 64, 32, 3)])
     assert [list(p.shape) for p in pictures] == [[3, 20, 30], [3, 20, 30], [3, 64, 32]]
 
 
 @pytest.mark.parametrize(("pixel", "rgb"), [([0.2], [0.2] * 3), ([0, 0, 0, 0], [1] * 3), ([0.5, 1], [0.5] * 3)])
 def test_grey_and_transparency(inputs, pixel, rgb):
-    (picture,) = inputs.split_pictures([torch.tensor(pixel, dtype=torch.float32).expand(1, 16, 16, -1)])
+    (picture,), _ = inputs.split_pictures([torch.tensor(pixel, dtype=torch.float32).expand(1, 16, 16, -1)])
     assert torch.allclose(picture[:, 0, 0], torch.tensor(rgb, dtype=torch.float32))
 
 
@@ -36,14 +36,14 @@ def test_pictures_are_no_inference_tensors(inputs):
     with torch.inference_mode():
         batch = torch.rand(1, 16, 16, 3)
         with torch.inference_mode(False):
-            (picture,) = inputs.split_pictures([batch])
+            (picture,), _ = inputs.split_pictures([batch])
     assert not picture.is_inference()
 
 
 def test_pictures_come_to_system_memory(inputs):
     """Where the host holds them elsewhere (--gpu-only)."""
     with FakeTensorMode():
-        here, there = inputs.split_pictures([torch.rand(1, 16, 16, 3), torch.rand(1, 16, 16, 3, device="cuda")])
+        (here, there), _ = inputs.split_pictures([torch.rand(1, 16, 16, 3), torch.rand(1, 16, 16, 3, device="cuda")])
     assert here.device == there.device == torch.device("cpu")
 
 
@@ -52,21 +52,26 @@ def test_pictures_come_to_system_memory(inputs):
     [
         (None, []),
         ([], []),
-        (["one S*\n\ntwo S*\n\n"], ["one S*", "", "two S*"]),
+        (["one S*\n\ntwo S*\n\n"], ["one S*", "", "two S*", ""]),
         (["one S*", "two S*"], ["one S*", "two S*"]),
-        (["  "], []),
+        (["one S*\r\ntwo S*"], ["one S*", "two S*"]),
+        (["one S*\n on grass\n", "", "two S*"], ["one S* on grass", "", "two S*"]),
     ],
 )
 def test_captions_are_lines_or_a_list(inputs, texts, lines):
-    assert inputs.split_captions(texts) == lines
+    assert inputs.caption_lines(texts) == lines
 
 
-def test_captions_belong_to_pictures_or_are_templates(inputs):
-    assert inputs.own_captions_and_templates(["S* a", ""], "object", 2) == (["S* a", None], ())
-    assert inputs.own_captions_and_templates(["S* a", "{} b", "S* c"], "custom", 2) == ([], ("S* a", "{} b", "S* c"))
-    assert inputs.own_captions_and_templates([], "object", 2) == ([], ())
-    with pytest.raises(ValueError, match="3 captions for 2 pictures"):
-        inputs.own_captions_and_templates(["a", "b", "c"], "object", 2)
+def test_pictures_are_numbered(inputs):
+    assert inputs.picture_names(2) == ["Picture 1", "Picture 2"]
+
+
+def test_what_is_white_on_transparent_is_named_by_its_number(inputs):
+    logo = torch.zeros(1, 20, 20, 4)
+    logo[:, 5:15, 5:15] = 1
+    pictures, (warning,) = inputs.split_pictures([torch.rand(2, 20, 30, 3), logo])
+    assert len(pictures) == 3 and float(pictures[2].min()) == 1
+    assert warning.startswith("Picture 3 is white on transparent")
 
 
 def test_the_contact_sheet_keeps_the_order(inputs):

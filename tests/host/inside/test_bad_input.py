@@ -37,7 +37,11 @@ def picture(height, width, value=0.5):
         (dict(resolution=[100]), "multiple of 8"),
         (dict(captions=["a photo\nanother"]), "does not contain 'S\\*'"),
         (dict(captions=["S* a\nS* b\nS* c"]), "3 captions for 2 pictures"),
-        (dict(what=["custom"]), "custom needs captions"),
+        (dict(what=["custom"]), "custom learns from captions of your own"),
+        (dict(captions=["S* [class]\nS*"]), r"holds \[class\]"),
+        (dict(captions=["[name], [filewords]\nS*"]), "Picture 1 has neither"),
+        (dict(captions=["cat.png: a S*\nS*"]), "a picture that is not there.*Picture 1, Picture 2"),
+        (dict(captions=["S*"], options=[{"caption_lines": "drawn"}]), "goes with what = custom"),
         (dict(vae=[None]), "gave no VAE"),
         (dict(clip=[None]), "gave no CLIP"),
         (dict(model=[None]), "gave no MODEL"),
@@ -135,10 +139,38 @@ def test_an_inpainting_unet_is_named(models, train):
     [
         (dict(placeholder=["circle"]), "Warning: circle is a word that the model knows"),
         (dict(images=[picture(64, 64)]), "Warning: There is only one picture"),
+        (dict(images=[picture(64, 64), picture(64, 256)]), "Warning: Picture 2 is 256 x 64 pixels"),
+        (dict(images=[picture(64, 64)], resolution=[128]), "Warning: Picture 1 is 64 x 64 pixels and is scaled up 2.0"),
+        (dict(images=[picture(64, 64)]), "Warning: Picture 1 is one colour all over"),
+        (dict(images=[torch.zeros(1, 64, 64, 4)]), "Warning: Picture 1 is transparent all over"),
     ],
 )
 def test_what_works_but_is_unwise_is_said(train, changes, warning):
     assert warning in train(steps=[1], **changes)[3]
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentences"),
+    [
+        ({}, ["No picture has a caption of its own"]),
+        (dict(captions=["a red S*\n\n"]), ["1 of 2 pictures", "Picture 1: a red S*", "Picture 2: (drawn)"]),
+        (dict(captions=["Picture 2: two S*\nPicture 1: S*"]), ["2 of 2", "Picture 1: S*", "Picture 2: two S*"]),
+        (dict(captions=["S* a\nS* b\n"], what=["custom"]), ["Picture 2: S* b", "set caption_lines to drawn"]),
+        (dict(captions=["S* a\nS* b\n"], what=["custom"], options=[{"caption_lines": "drawn"}]), ["the 2 captions"]),
+        (dict(captions=["S* a\nS* b\nS* c\n\n"], what=["custom"]), ["Every picture draws from the 3 captions"]),
+    ],
+)
+def test_the_report_says_which_picture_has_which_caption(train, changes, sentences):
+    report = train(steps=[1], **changes)[3]
+    assert all(sentence in report for sentence in sentences)
+
+
+def test_parentheses_in_captions_weigh_nothing(train):
+    literal, escaped, weighed = (
+        train(steps=[2], captions=[text, text])[0].vectors["clip_l"]
+        for text in ("a (red) S*", r"a \(red\) S*", "a (red:1.0) S*")
+    )
+    assert torch.equal(literal, escaped) and not torch.equal(literal, weighed)
 
 
 def test_captions_are_used(train):
