@@ -134,7 +134,10 @@ class Train(io.ComfyNode):
                 resolution=resolution[0],
                 preview_every=preview_every[0],
             )
-            plan = plan_captions(caption_lines(captions), names, config)
+            lines = caption_lines(captions)
+            plan = plan_captions(
+                lines, names, what=config.what, caption_lines=config.caption_lines, templates=config.templates
+            )
             config = replace(config, templates=plan.templates)
             backend = HostBackend(model[0], clip[0], vae[0])
             config = replace(config, resolution=config.resolution or backend.resolution)

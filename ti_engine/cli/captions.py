@@ -14,6 +14,13 @@ def captions_for(pictures: PictureFiles, caption_file: str | None, config: Train
     """Which captions the pictures have; see `plan_captions`."""
     lines = [] if caption_file is None else split_lines(read_text(Path(caption_file)))
     beside, warnings = captions_beside(pictures.files)
-    plan = plan_captions(lines, pictures.names, config, beside)
+    plan = plan_captions(
+        lines,
+        pictures.names,
+        beside,
+        what=config.what,
+        caption_lines=config.caption_lines,
+        templates=config.templates,
+    )
     plan.warnings.extend(warnings)
     return plan

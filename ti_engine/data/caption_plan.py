@@ -7,9 +7,11 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ..training.config import TrainConfig
 from .caption_slots import FILEWORDS, file_words
 from .picture_files import picture_suffixes
+
+_IN_ORDER, _BY_NAME, _BESIDE = "in the order of the pictures", "by name", "in a file beside the picture"
+_DRAWN = "drawn"  # by every picture from all lines
 
 
 @dataclass(frozen=True)
@@ -31,19 +33,26 @@ class CaptionPlan:
 
 
 def plan_captions(
-    lines: Sequence[str], names: Sequence[str], config: TrainConfig, beside: Sequence[str | None] = ()
+    lines: Sequence[str],
+    names: Sequence[str],
+    beside: Sequence[str | None] = (),
+    *,
+    what: str,
+    caption_lines: str,
+    templates: Sequence[str],
 ) -> CaptionPlan:
     """Captions for the pictures called `names`.
 
-    lines: captions from one text, as `config.caption_lines` says: in the order of the pictures, each beginning with
-    "NAME: " or NAME and a tab, or for all pictures to draw from. Empty lines at the end do not count, one between
+    lines: captions from one text, used as `caption_lines` says: in the order of the pictures, each beginning with
+    "NAME: " or NAME and a tab, or for all pictures to draw from. Empty lines at the end do not count; one between
     captions leaves its picture without. beside: texts from files beside the pictures, which serve where there are no
-    lines, and for [filewords]. Raises ValueError for lines that fit nothing.
+    lines, and for [filewords]. what, caption_lines, templates: as in `TrainConfig`. Raises ValueError for lines that
+    fit nothing.
     """
     if not names:
-        return CaptionPlan([], config.templates, "There is no picture.")
-    own, drawn, how = _assign(lines, names, config)
-    templates = (*config.templates, *drawn)
+        return CaptionPlan([], tuple(templates), "There is no picture.")
+    own, drawn, how = _assign(lines, names, what, caption_lines)
+    templates = (*templates, *drawn)
     wants_words = any(FILEWORDS in text for text in (*templates, *filter(None, own)))
     warnings = []
     if any(beside) and how is not None and not wants_words:
@@ -53,18 +62,22 @@ def plan_captions(
         own = [text or _words(name, other) for text, name, other in zip(own or texts, names, texts, strict=True)]
         return CaptionPlan(own, templates, _words_summary(sum(map(bool, texts)), len(names)), warnings)
     if how is None:
-        own, texts, how = list(beside), [None] * len(names), "in a file beside the picture"
+        own, texts, how = list(beside), [None] * len(names), _BESIDE
     own = [
         text.replace(FILEWORDS, _words(name, other)) if text and FILEWORDS in text else text
         for text, name, other in zip(own, names, texts, strict=False)
     ]
     if not any(own):
         own = []
-    return CaptionPlan(own, templates, _summary(own, len(names), how, config, drawn), warnings)
+    source = f"the {len(templates)} captions for all" if templates else f"the contexts of what = {what}"
+    summary = _summary(own, len(names), how, source)
+    if what == "custom" and caption_lines == "auto" and how == _IN_ORDER:
+        summary += " For all pictures to draw from all lines, set caption_lines to drawn."
+    return CaptionPlan(own, templates, summary, warnings)
 
 
 def _assign(
-    lines: Sequence[str], names: Sequence[str], config: TrainConfig
+    lines: Sequence[str], names: Sequence[str], what: str, caption_lines: str
 ) -> tuple[list[str | None], tuple[str, ...], str | None]:
     """Captions of pictures, captions for all, and how they were given (None: not at all)."""
     texts = list(lines)
@@ -73,33 +86,27 @@ def _assign(
     if not texts:
         return [], (), None
     named = [_named(line, names) for line in texts]
-    if config.caption_lines == "drawn":
-        if config.what != "custom":
-            raise ValueError(
-                f"caption_lines = drawn goes with what = custom, and what is {config.what}; change one of them."
-            )
+    if caption_lines == "drawn":
+        if what != "custom":
+            raise ValueError(f"caption_lines = drawn goes with what = custom, and what is {what}; change one of them.")
         if line := next((line for line, name in zip(texts, named, strict=True) if name is not None), None):
             raise ValueError(f"caption_lines = drawn, and the line {line!r} names its picture; change one of them.")
     if any(named):
-        return _by_name(texts, named, names), (), "by the picture's name"
+        return _by_name(texts, named, names), (), _BY_NAME
     if line := next((line for line in texts if _names_a_file(line)), None):
         raise ValueError(
             f"The caption {line!r} begins with the name of a picture that is not there; there are {_some(names)}."
         )
-    fits = len(texts) <= len(names) <= len(lines)
-    if config.caption_lines == "drawn" or (
-        config.what == "custom" and config.caption_lines == "auto" and len(texts) != len(names)
-    ):
-        return [], tuple(filter(None, texts)), "drawn"
-    if not fits:
+    if caption_lines == "drawn" or (what == "custom" and caption_lines == "auto" and len(texts) != len(names)):
+        return [], tuple(filter(None, texts)), _DRAWN
+    if not len(texts) <= len(names) <= len(lines):  # empty lines at the end count where they make up the number
         raise ValueError(
             f"There are {len(texts)} captions for {len(names)} pictures. Write a line for each picture in their order "
-            f"({_some(names)}), or begin every line with its picture's name, such as {names[0]}: a photo of "
-            f"{config.placeholder}. For lines that all pictures draw from, set what to custom and caption_lines to "
-            "drawn."
+            f"({_some(names)}), or begin every line with its picture's name, such as {names[0]}: my caption. "
+            "For lines that all pictures draw from, set what to custom and caption_lines to drawn."
         )
     padded = texts + [""] * (len(names) - len(texts))
-    return [text or None for text in padded], (), "in the order of the pictures"
+    return [text or None for text in padded], (), _IN_ORDER
 
 
 def _named(line: str, names: Sequence[str]) -> tuple[int, str] | None:
@@ -157,16 +164,11 @@ def _words_summary(captions: int, total: int) -> str:
     return f"{FILEWORDS} stands for the caption of {captions} of {total} pictures{rest}."
 
 
-def _summary(own: Sequence[str | None], total: int, how: str, config: TrainConfig, drawn: Sequence[str]) -> str:
-    shared = len(config.templates) + len(drawn)
-    source = f"the {shared} captions for all" if shared else f"the contexts of what = {config.what}"
-    if how == "drawn":
+def _summary(own: Sequence[str | None], total: int, how: str, source: str) -> str:
+    if how == _DRAWN:
         return f"Every picture draws from {source}."
     if not own:
         return f"No picture has a caption of its own; all draw from {source}."
     count = sum(map(bool, own))
-    sentence = f"{count} of {total} pictures have a caption of their own, {how}"
-    sentence += f"; the others draw from {source}." if count < total else "."
-    if config.what == "custom" and config.caption_lines == "auto" and how.startswith("in the order"):
-        sentence += " For all pictures to draw from all lines, set caption_lines to drawn."
-    return sentence
+    rest = f"; the others draw from {source}" if count < total else ""
+    return f"{count} of {total} pictures have a caption of their own, {how}{rest}."

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from ..data.picture_files import is_hidden
 from ..word.families import and_list
 from .families import BY_CLASS, PipelineFamily
 
@@ -58,7 +59,7 @@ def read_index(folder: Path, name: str, sentence: str) -> tuple[Index, PipelineF
     if missing:
         raise ValueError(f"{name} has no {and_list(missing)}; give the whole folder of a {kind}.")
     for file in sorted(folder.glob("*/*config.json")):
-        if file.parent.name in index:
+        if file.parent.name in index and not is_hidden(file.name):
             _check_settings(file, name)
     return index, family
 
@@ -88,7 +89,7 @@ def absent_parts(folder: Path, index: Index, family: PipelineFamily) -> dict[str
 
 def weights_of(folder: Path, part: str) -> list[Path]:
     """The files with the part's weights."""
-    found = (sorted((folder / part).glob(pattern)) for pattern in _WEIGHTS)
+    found = (sorted(f for f in (folder / part).glob(pattern) if not is_hidden(f.name)) for pattern in _WEIGHTS)
     return next((files for files in found if files), [])
 
 

@@ -9,11 +9,12 @@ import pytest
 from ti_engine import TrainConfig
 from ti_engine.data.caption_plan import plan_captions
 
+DEFAULTS = {name: getattr(TrainConfig(), name) for name in ("what", "caption_lines", "templates")}
 NAMES = ["1.png", "2.png", "10.png"]
 
 
 def plan(lines, names=NAMES, beside=(), **settings):
-    return plan_captions(lines, names, TrainConfig(**settings), beside)
+    return plan_captions(lines, names, beside, **{**DEFAULTS, **settings})
 
 
 def own(lines, names=NAMES, beside=(), **settings):

@@ -56,6 +56,16 @@ def test_a_folder_is_trained_and_draws(kind: str, capsys: Output) -> None:
     assert Image.open("out/1.png").size == (64, 64)
 
 
+def test_hidden_copies_in_a_folder_are_passed_over(capsys: Output) -> None:
+    """macOS writes them beside every file when it copies to another kind of disk."""
+    build_pipeline("sdxl", torch.float32).save_pretrained("pipeline")
+    folders = [*Path("pipeline").iterdir(), Path("pipeline")]
+    for file in [file for folder in folders if folder.is_dir() for file in folder.iterdir() if file.is_file()]:
+        file.with_name(f"._{file.name}").write_bytes(b"\0\5\x16\7\0\2\0\0Mac OS X")
+    flags = ["--steps", "1", "--batch-size", "1", "--initial-words", "cat", "--resolution", "64", "--quiet"]
+    assert main(["train", "a.png", "--model", "pipeline", *flags]) == 0
+
+
 def test_sd3_without_t5_is_a_folder_too() -> None:
     build_pipeline("sd3", torch.float32, t5=False).save_pretrained("pipeline")
     assert list(load_model("pipeline").encoders) == ["clip_l", "clip_g"]

@@ -110,7 +110,7 @@ def test_the_pictures_of_a1111(clip, folder):
 def test_the_list_has_every_file_and_no_previews(folder, tmp_path):
     listed = [*NAMES, "a/b/six.pti", "carrier.png"]
     word = plugin("ti_engine").TokenEmbedding({"clip_l": rows()}, "cat")
-    for name in [*listed, "one.preview.png", "one.png", "notes.txt", ".hidden/seven.pt"]:
+    for name in [*listed, "one.preview.png", "one.png", "notes.txt", ".hidden/seven.pt", "._one.pt", "a/b/._six.pti"]:
         save(folder / name, rows())
     for name in ("carrier.png", "five.png"):  # the word travels in the picture, even beside five.bin
         plugin("ti_engine.files").save_embedding(word, folder / name, overwrite=True)
