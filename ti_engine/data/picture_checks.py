@@ -11,9 +11,10 @@ from .pictures import fit_picture
 
 _LONG = 2.0  # sides; below it (3:2, 16:9) pictures are usual and their subject is in the middle
 _UPSCALED = 2.0  # times
-_SMALL_SIDE = 32  # px of the copies in which contrast and likeness are looked for
+_CONTRAST_SIDE = 32  # px of the copy in which contrast is looked for
+_LIKENESS_SIDE = 16  # px of the copy that is compared with others
 _NO_CONTRAST = 0.05  # of black to white; less is noise, or a picture that shows nothing
-_SAME = 0.06  # of black to white, at any place of the small copies: JPEG and scaling differ by less
+_SAME = 0.06  # of black to white, at any place: JPEG and scaling differ by up to .04, a shift of 1 % by .14
 _BOX = 11  # px
 _BLURRED = 0.65  # of the gradient's energy: sharp photos and drawings keep .02 to .2, blurred by 4 px .6 to .8
 
@@ -29,7 +30,7 @@ def picture_warnings(pictures: Sequence[Tensor], names: Sequence[str], resolutio
     same: dict[str, list[str]] = {}
     for picture, name in zip(pictures, names, strict=True):
         square = fit_picture(picture, resolution, name)
-        small = F.interpolate(square[None], size=(_SMALL_SIDE, _SMALL_SIDE), mode="area")[0]
+        small = _small(square, _CONTRAST_SIDE)
         warnings += _shape_warnings(picture.shape[1], picture.shape[2], name, resolution)
         if float((small.amax((1, 2)) - small.amin((1, 2))).amax()) < _NO_CONTRAST:
             warnings.append(
@@ -37,9 +38,10 @@ def picture_warnings(pictures: Sequence[Tensor], names: Sequence[str], resolutio
                 "on transparent is lost, because pictures are put on white.)"
             )
             continue
-        twin = next((n for n, copy in copies.items() if float((copy - small).abs().amax()) < _SAME), None)
+        copy = _small(square, _LIKENESS_SIDE)
+        twin = next((other for other, seen in copies.items() if float((seen - copy).abs().amax()) < _SAME), None)
         if twin is None:
-            copies[name] = small
+            copies[name] = copy
         else:
             same.setdefault(twin, []).append(name)
         scaled = resolution / min(picture.shape[1:])
@@ -68,6 +70,10 @@ def blur(picture: Tensor) -> float:
         energy = grey.diff(dim=dim).square().sum()
         shares.append(float(box.diff(dim=dim).square().sum() / energy) if float(energy) else 0.0)
     return max(shares)
+
+
+def _small(picture: Tensor, side: int) -> Tensor:
+    return F.interpolate(picture[None], size=(side, side), mode="area")[0]
 
 
 def _shape_warnings(height: int, width: int, name: str, resolution: int) -> list[str]:

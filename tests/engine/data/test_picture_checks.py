@@ -89,9 +89,9 @@ def test_blank_pictures_are_not_called_the_same():
     assert all("all over" in warning for warning in warnings_of(*[Image.new("RGB", (300, 300), "white")] * 2))
 
 
-def compressed(image: Image.Image) -> Image.Image:
+def compressed(image: Image.Image, quality: int = 40) -> Image.Image:
     buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=60)
+    image.save(buffer, "JPEG", quality=quality)
     return Image.open(buffer)
 
 
@@ -106,10 +106,17 @@ def test_the_same_picture_again_is_named_once(again):
     assert "a.png" in warning and "c.png and d.png" in warning and "3 times" in warning and "b.png" not in warning
 
 
+@pytest.mark.parametrize("picture", list(example_pictures()))
+def test_the_same_drawing_again_is_named_too(picture):
+    again = compressed(Image.fromarray((picture * 255).byte().permute(1, 2, 0).contiguous().numpy()))
+    (warning,) = picture_warnings([picture, tensor(again)], "ab", 128)
+    assert "b shows the same as a" in warning
+
+
 def test_similar_pictures_are_not_the_same():
     one = photo(5)
     moved = Image.new("RGB", one.size)
-    moved.paste(one, (8, 0))
+    moved.paste(one, (6, 0))
     bright = one.point(lambda level: min(255, int(level * 1.2)))
     mirrored = one.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     assert warnings_of(one, moved, bright, mirrored) == []
