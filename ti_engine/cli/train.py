@@ -75,7 +75,8 @@ def run(arguments: argparse.Namespace) -> int:
     if output.suffix.lower() != ".safetensors":
         raise ValueError(f"--output {output.name} must end in .safetensors.")
 
-    pictures = read_pictures(arguments.pictures)
+    in_use = [file for file in (arguments.captions, arguments.init_from, output) if file is not None]
+    pictures = read_pictures(arguments.pictures, in_use)
     for warning in pictures.warnings:
         _say(f"warning: {warning}")
     captions = captions_for(pictures, arguments.captions, config)

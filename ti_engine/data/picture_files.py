@@ -32,8 +32,8 @@ class PictureFiles:
     warnings: list[str]
 
 
-def read_pictures(paths: Sequence[str | Path]) -> PictureFiles:
-    """The pictures in files and folders.
+def read_pictures(paths: Sequence[str | Path], in_use: Sequence[str | Path] = ()) -> PictureFiles:
+    """The pictures in files and folders. in_use: files that serve otherwise, so that a folder may hold them.
 
     A folder stands for every picture directly in it that Pillow can open, in natural order. What is left out of it
     (another format, a damaged or animated picture, a sub-folder) is a warning with the reason; hidden files are passed
@@ -47,7 +47,7 @@ def read_pictures(paths: Sequence[str | Path]) -> PictureFiles:
             picture, lost = read_picture(path)
             pictures, files, warnings = [*pictures, picture], [*files, path], warnings + lost
             continue
-        inside, left_out = folder_pictures(path)
+        inside, left_out = folder_pictures(path, in_use)
         before = len(files)
         for file in inside:
             try:
@@ -63,9 +63,10 @@ def read_pictures(paths: Sequence[str | Path]) -> PictureFiles:
     return PictureFiles(pictures, _names(files), files, warnings)
 
 
-def folder_pictures(folder: Path) -> tuple[list[Path], list[str]]:
+def folder_pictures(folder: Path, in_use: Sequence[str | Path] = ()) -> tuple[list[Path], list[str]]:
     """The picture files directly in a folder, by their endings, in natural order; and what is left out, with why."""
-    shown = [entry for entry in folder.iterdir() if not is_hidden(entry.name)]
+    used = {Path(file).resolve() for file in in_use}
+    shown = [entry for entry in folder.iterdir() if not is_hidden(entry.name) and entry.resolve() not in used]
     shown.sort(key=lambda entry: natural_key(entry.name))
     endings = picture_suffixes()
     pictures = [entry for entry in shown if entry.suffix.lower() in endings and not entry.is_dir()]

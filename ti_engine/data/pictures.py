@@ -18,6 +18,7 @@ from .transparency import transparency_warnings
 MAX_SIDE = 16384  # px; beyond it a picture is more likely a mistake or a bomb than a photo
 MIN_SIDE = 16
 _OVERSHOOT = 0.5  # that a resampling filter may leave beside 0 and 1; it is cut off
+_STILLS = ("MPO", "PSD")  # whose further frames are a preview, or the layers of the picture
 _SAMPLE = 256  # px of the copy in which transparency is looked at
 _DARK = 16.0  # of 255; a picture without a brighter pixel counts in fractions, of which some are above white
 _FEW = 0.001  # of all pixels that may be brighter than white
@@ -39,7 +40,7 @@ def read_picture(path: str | Path, name: str = "") -> tuple[Tensor, list[str]]:
     name = name or Path(path).name
     with _reading(name):
         image = Image.open(path)
-        animated = getattr(image, "is_animated", False) and image.format != "MPO"  # cameras: a JPEG and its preview
+        animated = getattr(image, "is_animated", False) and image.format not in _STILLS
     with image:
         _check_size(*image.size, name)
         if animated:

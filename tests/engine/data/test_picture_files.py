@@ -101,6 +101,14 @@ def test_what_is_left_out_is_named_with_the_reason(tmp_path):
     assert all(tmp_path.name in warning for warning in read.warnings)
 
 
+def test_a_file_that_serves_otherwise_is_not_left_out(tmp_path, monkeypatch):
+    save(tmp_path / "a.png")
+    (tmp_path / "captions.txt").write_text("S*")
+    monkeypatch.chdir(tmp_path)
+    assert read_pictures([tmp_path]).warnings
+    assert not read_pictures([tmp_path], ["captions.txt"]).warnings
+
+
 def test_captions_beside_pictures_are_not_left_out(tmp_path):
     save(tmp_path / "a.png")
     save(tmp_path / "b.jpg")

@@ -1,3 +1,4 @@
+import struct
 import warnings
 
 import pytest
@@ -144,6 +145,19 @@ def test_a_camera_file_with_a_preview_behind_it_is_a_still(saved):
     small = Image.new("RGB", (20, 20))
     path = saved(Image.new("RGB", (40, 40), ORANGE), "dsc.jpg", format="MPO", save_all=True, append_images=[small])
     assert load_picture(path).shape == (3, 40, 40)
+
+
+def test_a_picture_with_layers_is_their_sum(tmp_path):
+    """Photoshop's file of 20 x 20 pixels with two empty layers; a picture of the sum of all stands at its end."""
+    layer = struct.pack(">4iH", 0, 0, 0, 0, 3) + b"".join(struct.pack(">hI", i, 2) for i in range(3))
+    layer += b"8BIMnorm" + bytes([255, 0, 0, 0]) + struct.pack(">I", 12) + bytes(8) + b"\1a\0\0"
+    layers = struct.pack(">h", 2) + layer * 2 + bytes(2 * 3 * 2)
+    head = struct.pack(">4sH6xHIIHH", b"8BPS", 1, 3, 20, 20, 8, 3) + bytes(8)
+    section = struct.pack(">II", len(layers) + 4, len(layers)) + layers
+    path = tmp_path / "layers.psd"
+    path.write_bytes(head + section + bytes(2) + b"".join(bytes([level]) * 400 for level in ORANGE))
+    assert getattr(Image.open(path), "is_animated", False)
+    assert colours(load_picture(path))[:, 5, 5].tolist() == list(ORANGE)
 
 
 def test_a_large_grey_file_is_scaled_down_too(saved):
