@@ -11,7 +11,7 @@ from torch import Tensor
 from ....ti_engine.word.families import and_list
 from ....ti_engine.word.placeholder import EMBEDDING_NAME, split_at_placeholder
 from ..models.encoders import text_encoders
-from .folders import CORE_EXTENSIONS, embedding_files, without_ending
+from .folders import CORE_EXTENSIONS, embedding_files, same_file, without_ending
 from .prompt import LookUp, Tokens, positions
 
 _BEHIND_NAME = re.compile(r":(?:nan|inf|[-+.\de]*)$")  # a weight
@@ -59,7 +59,7 @@ def unread_name_lines(text: str, placeholders: Iterable[str], words: Mapping[str
 def _line(name: str, used_by: list[str], encoders: list[str], files: list[str], is_known: bool) -> str:
     if not is_known:
         return f"Warning: ComfyUI knows no embedding:{name} in this text encoder and reads it as words; write <{name}>."
-    if used_by and len({without_ending(file) for file in files}) > 1:
+    if used_by and len({without_ending(file) for file in files}) > 1 and not same_file(files):
         return f"Warning: embedding:{name} is any of {and_list(files)}, by chance; write it with its folder."
     if used_by and len(used_by) < len(encoders):
         others = and_list([key for key in encoders if key not in used_by])

@@ -16,6 +16,7 @@ from .folders import (
     embedding_path,
     file_fingerprint,
     folders_fingerprint,
+    same_file,
     without_ending,
 )
 
@@ -66,7 +67,7 @@ def find_file(name: str, files: Sequence[str]) -> str | None:
 
     name: with or without ending, with or without sub-folders. A full name with ending is that file. Where files differ
     in nothing but the ending, the host's order of endings decides, and a picture comes last.
-    Raises ValueError where files of several folders have the name.
+    Raises ValueError where files of several folders have the name, unless links make them one file.
     """
     wanted = _folded(name.replace("\\", "/"))
     exact = [file for file in files if _folded(file) == wanted]
@@ -78,7 +79,7 @@ def find_file(name: str, files: Sequence[str]) -> str | None:
     spellings = {without_ending(file) for file in found}
     if len(spellings) > 1 and len({_folded(spelling) for spelling in spellings}) == 1:  # Cat and cat in one folder
         found = [file for file in found if name in (without_ending(file)[-len(name) :], file[-len(name) :])] or found
-    if len({without_ending(file) for file in found}) > 1:
+    if len({without_ending(file) for file in found}) > 1 and not same_file(found):
         raise ValueError(
             f"<{name}> could be any of {and_list(_first_few(found))}; write the one you mean in full, such as "
             f"<{found[0]}>."

@@ -117,17 +117,40 @@ def test_the_list_has_every_file_and_no_previews(folder, tmp_path):
     save(tmp_path / "outside.pt", rows())
     (folder / "link.pt").symlink_to(tmp_path / "outside.pt")
     (folder / "links").symlink_to(tmp_path)
+    for name in ("deep/seven.bin", "elsewhere/nine.pt", ".hidden/eight.pt"):
+        save(tmp_path / name, rows())
+    for link, to in (("deep/round", tmp_path), ("again", folder), ("more", tmp_path / "elsewhere")):
+        (tmp_path / link).symlink_to(to)
+    (tmp_path / "elsewhere/ring").symlink_to(tmp_path / "elsewhere/ring")
     (folder / "inside.pt").symlink_to(folder / "three.pt")
     (folder / "gone.pt").symlink_to(folder / "no.pt")
     schema = plugin("nodes.load_embedding").LoadEmbedding.define_schema()
-    assert sorted(schema.inputs[0].options) == sorted([*listed, "five.png", "inside.pt"])
-    assert load("inside.pt")[0].num_vectors == 2
-    for name in ("link.pt", "links/outside.pt", str(tmp_path / "outside.pt")):
+    assert sorted(schema.inputs[0].options) == sorted(
+        [*listed, "five.png", "inside.pt", "link.pt", "links/outside.pt", "links/deep/seven.bin", "links/more/nine.pt",
+         "links/elsewhere/nine.pt"]
+    )  # fmt: skip
+    for name in ("inside.pt", "link.pt", "links/outside.pt", "links/deep/seven.bin"):
+        assert load(name)[0].num_vectors == 2
+    for name in (str(tmp_path / "outside.pt"), "links/../one.safetensors"):
         with pytest.raises(ValueError, match="leads out of the embeddings folders; copy the file"):
             load(name)
     for name in ("gone.pt", "x" * 5000, "a\0b"):
         with pytest.raises(ValueError, match="no embedding"):
             load(name)
+
+
+def test_names_behind_links_mean_what_they_mean_in_the_core_node(clip, folder, tmp_path):
+    save(tmp_path / "pets/fox.pt", rows(3))
+    (folder / "far").symlink_to(tmp_path / "pets")
+    (folder / "near").symlink_to(folder / "far")
+    (folder / "owl.pt").symlink_to(tmp_path / "pets/fox.pt")
+    wanted = core(clip.clip, "a embedding:far/fox")
+    for spelled in ("<fox>", "<far/fox>", "<near/fox.pt>", "<owl>", "embedding:near/fox", "embedding:owl"):
+        mine, report = encode(clip.clip, f"a {spelled}")
+        assert same(mine, wanted) and "Warning: emb" not in report, report
+    save(folder / "own/fox.pt", rows(3))
+    with pytest.raises(ValueError, match="could be any of"):
+        encode(clip.clip, "a <fox>")
 
 
 def test_one_of_several_words(folder):
