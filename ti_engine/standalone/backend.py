@@ -86,6 +86,9 @@ class DiffusersBackend:
     def word_vectors(self, words: str) -> dict[str, Tensor]:
         return {key: encoder.word_vectors(words) for key, encoder in self._text.items()}
 
+    def word_tokens(self, words: str) -> dict[str, list[str]]:
+        return {key: encoder.word_tokens(words) for key, encoder in self._text.items()}
+
     def nearest_words(self, key: str, vector: Tensor, count: int) -> list[tuple[str, float]]:
         if key not in self._text:
             raise ValueError(f"The model has the text encoders {', '.join(self._text)}, not {key!r}.")
