@@ -12,8 +12,7 @@ _OF_PROMPTS = ',:()[]{}<>\\"|'  # characters that prompts use for other things
 
 # Names of other syntaxes, which are whole: ComfyUI's embedding:NAME, and <NAME> with all its relatives (<lora:x:1>).
 TAG = r"<(?=[^<>\n]*\w)[^<>\n\s|/=](?:[^<>\n]{0,253}[^<>\n\s|/=])?>"
-EMBEDDING_NAME = r"(?<!\w)embedding:[^\s()<\[]+"
-_OTHER_NAME = re.compile(f"{EMBEDDING_NAME}|{TAG}")
+_OTHER_NAME = re.compile(rf"(?<!\w)embedding:[^\s()<\[]+|{TAG}")
 # What may follow the name of an embedding where it ends: a weight, the end of a sentence or of a bracket.
 _NAME_ENDS = r"(?:\:(?:nan|inf|[-+.\de]*))?[,.;!?]*(?:[\s()\[\]{}<>|\"]|$)"
 
@@ -118,6 +117,12 @@ def where_else(text: str, placeholder: str) -> str:
     if not names:
         return ""
     return f" What stands inside of {', '.join(dict.fromkeys(names))} belongs to that name."
+
+
+def other_names(text: str, placeholders: Iterable[str]) -> list[str]:
+    """The names of other syntaxes in `text`, each once, without those that are one of the placeholders."""
+    parts = [part for part, is_word in split_at_placeholders(text, placeholders) if not is_word]
+    return list(dict.fromkeys(name for part in parts for name in _OTHER_NAME.findall(part)))
 
 
 def _occurrences(text: str, word: str) -> Iterator[tuple[int, int]]:

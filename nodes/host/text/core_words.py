@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from ....ti_engine.word.families import and_list
-from ....ti_engine.word.placeholder import EMBEDDING_NAME, split_at_placeholder
+from ....ti_engine.word.placeholder import other_names
 from ..models.encoders import text_encoders
 from .folders import CORE_EXTENSIONS, embedding_files, same_file, without_ending
 from .prompt import LookUp, Tokens, positions
@@ -46,9 +46,8 @@ def unread_name_lines(text: str, placeholders: Iterable[str], words: Mapping[str
 
     placeholders: of learned words; embedding:S* is S*. words: the names that it looked up.
     """
-    for placeholder in sorted(placeholders, key=len, reverse=True):
-        text = " ".join(split_at_placeholder(text, placeholder))
-    written = [name.removeprefix("embedding:").strip(",") for name in re.findall(EMBEDDING_NAME, text)]
+    names = [name for name in other_names(text, placeholders) if name.startswith("embedding:")]
+    written = [name.removeprefix("embedding:").strip(",") for name in names]
     unread = [name for name in written if name not in words and _BEHIND_NAME.sub("", name) not in words]
     return [
         f"Warning: ComfyUI reads embedding:{name} as words: it knows a name behind a space only."
