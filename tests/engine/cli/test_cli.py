@@ -403,7 +403,7 @@ def test_every_public_name_of_the_engine_is_found_and_no_other() -> None:
                 "--output",
                 "m.safetensors",
             ],
-            "--weights must be finite numbers, got 1.0 inf",
+            "weights must be finite numbers, got '1 inf'",
         ),
         (
             [

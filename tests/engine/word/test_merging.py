@@ -17,7 +17,7 @@ def word(seed: int, count: int = 2, **metadata: str) -> TokenEmbedding:
 class SmallVocabulary:
     """A model as far as a merge asks for one."""
 
-    encoders: Mapping[str, EncoderInfo] = {"clip_l": EncoderInfo(8, 75, 0.01, 0.5)}  # noqa: RUF012
+    encoders: Mapping[str, EncoderInfo] = {"clip_l": EncoderInfo(8, 75, 0.01, 0.5)}
 
     def word_vectors(self, words: str) -> dict[str, torch.Tensor]:
         return {"clip_l": torch.full((len(words.split()), 8), float(len(words)))}
