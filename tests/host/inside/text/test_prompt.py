@@ -196,6 +196,8 @@ def test_a_name_that_was_put_in_a_bracket_of_a_model_without_weights_is_read_as_
     small = copy.copy(clip.clip)
     small.tokenizer = copy.copy(small.tokenizer)
     small.tokenizer.clip_l = copy.copy(small.tokenizer.clip_l)
+    if not hasattr(small.tokenizer.clip_l, "disable_weights"):
+        pytest.skip("this host weighs words in every text encoder")
     small.tokenizer.clip_l.disable_weights = True
     save(clip, "one.safetensors", torch.ones(1, 768) * 0.02)
     text = "a (embedding:one:1.2) b"
