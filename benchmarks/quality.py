@@ -79,10 +79,10 @@ def score_concept(group: str, concept: Concept, seeds: int) -> list[dict]:
 
 
 def drawer(backend: DiffusersBackend, embedding: TokenEmbedding | None = None) -> Draw:
+    words = {} if embedding is None else {embedding.placeholder: embedding.vectors}
+
     def draw(prompts: Sequence[str], seed: int) -> Tensor:
-        return backend.generate(
-            prompts, embedding, range(1000 * seed, 1000 * seed + len(prompts)), steps=SAMPLING_STEPS
-        )
+        return backend.generate(prompts, words, range(1000 * seed, 1000 * seed + len(prompts)), steps=SAMPLING_STEPS)
 
     return draw
 

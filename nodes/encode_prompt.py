@@ -23,7 +23,7 @@ class EncodePrompt(io.ComfyNode):
             category=CATEGORY,
             description="CLIP Text Encode that also understands learned words: write S* (or whatever the embedding's "
             "placeholder is) in the text, or <name> for a file in the embeddings folder. Weights such as (S*:1.2), "
-            "commas and repeated use work as always.",
+            "commas, {a|b} and repeated use work as always.",
             search_aliases=["textual inversion", "embedding", "clip text encode", "S*"],
             has_intermediate_output=True,  # newer hosts show the report of a cached result again
             inputs=[
@@ -33,7 +33,7 @@ class EncodePrompt(io.ComfyNode):
                     "text",
                     default="a photo of S*",
                     multiline=True,
-                    dynamic_prompts=False,
+                    dynamic_prompts=True,
                     tooltip="The prompt, with the placeholder where the learned word belongs. <name> or <folder/name> "
                     "stands for a file in models/embeddings, in any letter case.",
                 ),

@@ -11,7 +11,7 @@ from ..ti_engine.files import EmbeddingFile, StoredWord, read_embedding_file
 from ..ti_engine.files.formats.contents import quoted
 from ..ti_engine.files.load import MOST_LISTED
 from ..ti_engine.word.inspection import vector_warnings
-from ..ti_engine.word.placeholder import check_placeholder, usable_placeholder
+from ..ti_engine.word.placeholder import check_placeholder, composed, usable_placeholder
 from .host.text.folders import embedding_files, embedding_path, file_fingerprint, folders_fingerprint, other_files_of
 from .schema import CATEGORY, TIEmbedding, supported
 from .shown.embedding_report import metadata_lines, printable, size_lines
@@ -96,7 +96,7 @@ def _chosen(file: EmbeddingFile, word: str) -> StoredWord:
     if len(file.words) == 1 and not word:
         return file.words[0]
     for stored in file.words:
-        if word == stored.embedding.placeholder.strip():
+        if composed(word) == stored.embedding.placeholder.strip():
             return stored
     count, holds = len(file.words), quoted((stored.embedding.placeholder for stored in file.words), MOST_LISTED)
     if word:

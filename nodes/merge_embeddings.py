@@ -2,34 +2,24 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from comfy_api.latest import io
 
 from ..ti_engine import DEFAULT_PLACEHOLDER, TokenEmbedding
-from ..ti_engine.files.formats.metadata import description_metadata, merged_names
-from ..ti_engine.word import arithmetic
+from ..ti_engine.files.formats.metadata import description_metadata
 from ..ti_engine.word.families import describe_widths
-from ..ti_engine.word.inspection import growth_warnings, vector_warnings
+from ..ti_engine.word.inspection import vector_warnings
+from ..ti_engine.word.merging import merge
 from ..ti_engine.word.placeholder import check_placeholder
 from .host.models.vocabulary import ClipVocabulary
 from .host.text.words import vectors_for
 from .schema import CATEGORY, TIEmbedding, supported
 from .shown.embedding_report import size_lines
 
-SUM, SLERP, CONCAT = "weighted sum", "slerp", "concat"
-
-
-@dataclass(frozen=True)
-class Term:
-    """A word in a merge. name: what the result's metadata calls it."""
-
-    name: str
-    weight: float
-    word: TokenEmbedding
+_METHODS = {"weighted sum": "sum", "slerp": "slerp", "concat": "concat"}  # as the node and as the engine call them
 
 
 class MergeEmbeddings(io.ComfyNode):
@@ -50,7 +40,7 @@ class MergeEmbeddings(io.ComfyNode):
                 supported(
                     io.Combo.Input,
                     "method",
-                    options=[SUM, SLERP, CONCAT],
+                    options=list(_METHODS),
                     tooltip="weighted sum: vector by vector. slerp: two words, turned from one to the other, so that "
                     "the middle is as long as they are. concat: one word after the other, with all vectors.",
                 ),
@@ -58,7 +48,7 @@ class MergeEmbeddings(io.ComfyNode):
                     io.String.Input,
                     "weights",
                     default="",
-                    tooltip="A number for each embedding, such as 0.7, 0.3; may be negative in a sum. Empty: equal, 1 "
+                    tooltip="A number for each embedding, such as 0.7; 0.3. May be negative in a sum. Empty: equal, 1 "
                     "in all. concat takes none.",
                 ),
                 supported(
@@ -128,56 +118,29 @@ class MergeEmbeddings(io.ComfyNode):
         added, subtracted = add_words.replace(",", " ").split(), subtract_words.replace(",", " ").split()
         placeholder = placeholder.strip()
         check_placeholder(placeholder)
-        if method != SUM and (added or subtracted):
-            raise ValueError(f"add_words and subtract_words belong to a weighted sum, not to {method}; empty them.")
         if len(given) == 1 and not (added or subtracted or rescale or num_vectors or weights.strip()):
             raise ValueError(
                 "There is one word and nothing to do with it; connect embedding_2, or write words to add or subtract."
             )
-        if num_vectors:
-            given = [arithmetic.truncate(word, num_vectors) for word in given]
         vocabulary = None
-        if added or subtracted or rescale:
+        if clip is not None and (added or subtracted or rescale):
             given, vocabulary = _for_clip(clip, given), ClipVocabulary(clip)
-        terms = _terms(given, _numbers(weights, method, len(given)))
-        if vocabulary is not None:
-            terms += _vocabulary_terms(vocabulary, [(w, 1.0) for w in added] + [(w, -1.0) for w in subtracted], terms)
-        merged = _merged(terms, method)
-        if rescale and vocabulary is not None:
-            merged = arithmetic.rescale(merged, {key: info.norm for key, info in vocabulary.encoders.items()})
-        merged = replace(merged, placeholder=placeholder)
-        made_of = merged.metadata["modelspec.merged_from"]
+        words = list(zip(_names(given), given, strict=True))
+        result = merge(words, _METHODS[method], weights, added, subtracted, num_vectors, rescale, vocabulary)
+        merged = replace(result.word, placeholder=placeholder)
+        if result.made_of:
+            merged = replace(merged, metadata=description_metadata(merged_from=result.made_of))
+        origin = f"{method} of {result.made_of}" if result.made_of else given[0].placeholder
         cut = f", the first {num_vectors} vectors of each" if num_vectors else ""
         scaled = ", and every vector has the mean length of the model's own" if rescale else ""
-        lines = [f"{merged.placeholder}: {method} of {made_of}{cut}{scaled}.", *size_lines(merged)]
-        doubts = vector_warnings(merged, vocabulary)
-        if vocabulary is None:
-            doubts += growth_warnings(merged, given)
-        lines += [f"Warning: {warning}" for warning in doubts]
+        lines = [f"{merged.placeholder}: {origin}{cut}{scaled}.", *size_lines(merged)]
+        lines += [f"Warning: {warning}" for warning in [*vector_warnings(merged, vocabulary), *result.warnings]]
         report = "\n".join(lines)
         return io.NodeOutput(merged, report, ui={"text": [report]})
 
 
-def _numbers(text: str, method: str, count: int) -> list[float]:
-    """A weight for each of `count` words. ValueError for other texts."""
-    parts = [part for part in re.split(r"[,;\s]+", text) if part]
-    if not parts:
-        return [1 / count] * count
-    if method == CONCAT:
-        raise ValueError("concat takes every vector as it is; empty weights, or choose weighted sum or slerp.")
-    try:
-        numbers = [float(part) for part in parts]
-    except ValueError as error:
-        raise ValueError(f"weights must be numbers such as 0.7, 0.3; got {text!r}.") from error
-    if len(numbers) != count:
-        raise ValueError(f"weights holds {len(numbers)} numbers for {count} embedding(s); write one for each.")
-    return numbers
-
-
 def _for_clip(clip: Any, words: Sequence[TokenEmbedding]) -> list[TokenEmbedding]:
-    """`words` under the CLIP's own encoder keys. ValueError if there is no CLIP or one of them does not fit it."""
-    if clip is None:
-        raise ValueError("add_words, subtract_words and rescale need the words of a model; connect its CLIP.")
+    """`words` under the CLIP's own encoder keys. ValueError if one of them does not fit it."""
     fitting = []
     for word in words:
         vectors = vectors_for(clip, word)
@@ -191,36 +154,8 @@ def _for_clip(clip: Any, words: Sequence[TokenEmbedding]) -> list[TokenEmbedding
     return fitting
 
 
-def _terms(words: Sequence[TokenEmbedding], weights: Sequence[float]) -> list[Term]:
-    """Under their placeholders; where two have the same, the input says which is which."""
+def _names(words: Sequence[TokenEmbedding]) -> list[str]:
+    """Their placeholders; where two have the same, the input says which is which."""
     names = [word.placeholder for word in words]
     inputs = ["embedding", "embedding_2", "embedding_3", "embedding_4"]
-    told = [f"{n} of {socket}" if names.count(n) > 1 else n for n, socket in zip(names, inputs, strict=False)]
-    return [Term(name, weight, word) for name, weight, word in zip(told, weights, words, strict=True)]
-
-
-def _vocabulary_terms(
-    vocabulary: ClipVocabulary, weighted: Sequence[tuple[str, float]], terms: Sequence[Term]
-) -> list[Term]:
-    """The model's own words; one of a single token acts on every vector of the others."""
-    count = terms[0].word.num_vectors
-    found = []
-    for text, weight in weighted:
-        word = TokenEmbedding(vocabulary.word_vectors(text), text)
-        found.append(Term(text, weight, arithmetic.repeated(word, count) if word.num_vectors == 1 else word))
-    return found
-
-
-def _merged(terms: Sequence[Term], method: str) -> TokenEmbedding:
-    words = [replace(term.word, placeholder=term.name) for term in terms]
-    weights = [term.weight for term in terms]
-    if method == CONCAT:
-        word = arithmetic.concatenate(words)
-    elif method == SLERP:
-        if len(words) != 2 or min(weights) < 0 or not 0 < sum(weights) < float("inf"):
-            raise ValueError("slerp takes exactly two embeddings, and weights that are not negative.")
-        word = arithmetic.slerp(words[0], words[1], weights[1] / sum(weights))
-    else:
-        word = arithmetic.weighted_sum(words, weights)
-    names = merged_names([term.name for term in terms], None if method == CONCAT else weights)
-    return replace(word, metadata=description_metadata(merged_from=names))
+    return [f"{n} of {socket}" if names.count(n) > 1 else n for n, socket in zip(names, inputs, strict=False)]

@@ -172,6 +172,9 @@ class HostBackend:
     def word_vectors(self, words: str) -> dict[str, Tensor]:
         return {key: vocabulary.vectors(words) for key, vocabulary in self._vocabularies.items()}
 
+    def word_tokens(self, words: str) -> dict[str, list[str]]:
+        return {key: vocabulary.tokens(words) for key, vocabulary in self._vocabularies.items()}
+
     def nearest_words(self, key: str, vector: Tensor, count: int) -> list[tuple[str, float]]:
         return self._vocabularies[key].nearest(vector, count)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ...ti_engine import Backend, TrainConfig, TrainRecord
 from ...ti_engine.training.result import describe_states, standard_error
-from ...ti_engine.training.start_vectors import trained_encoders
+from ...ti_engine.training.start_vectors import start_sentence, trained_encoders
 
 _NEAREST = 5
 
@@ -30,6 +30,7 @@ def train_report(
         f"Trained for {' + '.join(trained_encoders(backend, config))}, {config.resolution} px{cost and f', {cost}'}.",
     ]
     lines += captions
+    lines.append(start_sentence(backend, config))
     if record.result_losses is not None and 0 in record.sample_losses:
         before, after = record.sample_losses[0], record.result_losses
         error = standard_error(before - after)

@@ -155,6 +155,27 @@ def test_the_axis_can_be_switched_and_is_kept_in_the_workflow(page: Page) -> Non
     assert len(saved["widgets_values"]) == 10  # the chart is no setting and is not saved as one
 
 
+def test_alternatives_and_comments_are_what_they_are_in_clip_text_encode(page: Page) -> None:
+    text = "a {S*|S*} beside <pets/fox> // a remark\n(S*:1.2) {x|{x|x}} /* and another */ \\{S*\\}, embedding:fox-2"
+    sent = page.evaluate(
+        """async (text) => {
+            const found = {};
+            for (const type of ['CLIPTextEncode', 'TI_EncodePrompt']) {
+                const node = LiteGraph.createNode(type);
+                app.graph.add(node);
+                node.widgets.find((w) => w.name === 'text').value = text;
+                const prompt = await app.graphToPrompt();
+                found[type] = prompt.output[node.id].inputs.text;
+                app.graph.remove(node);
+            }
+            return found;
+        }""",
+        text,
+    )
+    assert sent["TI_EncodePrompt"] == sent["CLIPTextEncode"]
+    assert sent["TI_EncodePrompt"].split("\n")[0].strip() == "a S* beside <pets/fox>"
+
+
 def test_no_chart_on_other_nodes(page: Page) -> None:
     assert page.locator(CHART).count() == 1
     assert "drawn here" in chart_text(page)

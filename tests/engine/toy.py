@@ -93,6 +93,9 @@ class ToyBackend:
         index = [WORDS.index(token) for token in tokens]
         return {key: rows[index].float() for key, rows in self.table.items()}
 
+    def word_tokens(self, words: str) -> dict[str, list[str]]:
+        return {key: words.split() for key in self.table}
+
     def nearest_words(self, key: str, vector: Tensor, count: int) -> list[tuple[str, float]]:
         cosines = F.cosine_similarity(self.table[key].float(), vector[None], dim=1)
         best = cosines.topk(count)

@@ -10,6 +10,7 @@ from pathlib import Path
 from ..files.formats.contents import quoted
 from ..files.load import MOST_LISTED
 from ..word.embedding import TokenEmbedding
+from ..word.placeholder import composed
 from .word_files import add_family_flag, add_output_flags, output_of, read_words, show, write_word
 
 DESCRIPTION = "Take one word or all out of a file that holds several: a LoRA with words, a file with * and @."
@@ -40,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _named(words: Sequence[TokenEmbedding], name: str, file: str) -> TokenEmbedding:
-    found = [word for word in words if word.placeholder == name]
+    found = [word for word in words if word.placeholder == composed(name)]
     if len(found) != 1:
         names = quoted((word.placeholder for word in words), MOST_LISTED)
         raise ValueError(f"{file} holds {len(found) or 'no'} word called {name}; it has {names}.")

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
+
+from torch import Tensor
 
 from ..data.contact_sheet import png_bytes
 from ..files import load_embedding
 from ..files.atomic import check_writable, write_atomically
-from ..word.placeholder import split_at_placeholder
+from ..standalone import DiffusersBackend
+from ..training.backend import Words
+from ..word.placeholder import composed, other_names, split_at_placeholders, where_else
 from .model_flags import add_model_flags, open_model
 
-DESCRIPTION = "Draw a prompt with a learned word."
+DESCRIPTION = "Draw a prompt with one or several learned words."
 
 _AT_ONCE = 4  # pictures in one pass through the network
 _MAX_SEED = 2**63 - 1
@@ -21,8 +25,21 @@ _MAX_SEED = 2**63 - 1
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("prompt", metavar="PROMPT", help='such as "a photo of S*"')
-    parser.add_argument("--embedding", required=True, metavar="FILE", help="the learned word")
-    parser.add_argument("--placeholder", metavar="WORD", help="how the prompt calls the word [as the file says]")
+    parser.add_argument(
+        "--embedding", action="append", required=True, metavar="FILE", help="a learned word; once for each of several"
+    )
+    parser.add_argument(
+        "--placeholder",
+        action="append",
+        metavar="WORD",
+        help="how the prompts call the word, once for each --embedding [as the file says]",
+    )
+    parser.add_argument(
+        "--negative",
+        default="",
+        metavar="PROMPT",
+        help="what the pictures should not be; learned words work in it, too",
+    )
     parser.add_argument("--output", required=True, metavar="DIR", help="folder for the pictures, SEED.png each")
     parser.add_argument("--overwrite", action="store_true", help="replace pictures that are there already")
     parser.add_argument("--num-images", type=int, default=1, metavar="N", help="[1]")
@@ -56,23 +73,58 @@ def run(arguments: argparse.Namespace) -> int:
     resolution = arguments.resolution or backend.resolution
     if resolution % backend.multiple or not 64 <= resolution <= 4096:
         raise ValueError(f"--resolution must be a multiple of {backend.multiple} from 64 to 4096, got {resolution}.")
-    embedding = load_embedding(arguments.embedding, {info.width: key for key, info in backend.encoders.items()})
-    embedding = replace(embedding, placeholder=arguments.placeholder or embedding.placeholder)
-    if len(split_at_placeholder(arguments.prompt, embedding.placeholder)) == 1:
-        raise ValueError(
-            f"The prompt does not contain {embedding.placeholder}, so the word would not be used; "
-            "write it in the prompt, or say with --placeholder how the prompt calls it."
-        )
+    if arguments.negative and backend.guidance == 1:
+        raise ValueError("With --guidance 1 a negative prompt does nothing; raise the guidance, or leave it out.")
+    words = _words(arguments, backend)
+    _check_prompts(arguments, words)
     for begin in range(0, len(seeds), _AT_ONCE):
         part = seeds[begin : begin + _AT_ONCE]
-        pictures = backend.generate([arguments.prompt] * len(part), embedding, part, resolution, arguments.steps)
+        prompts = [arguments.prompt] * len(part)
+        pictures = backend.generate(prompts, words, part, resolution, arguments.steps, arguments.negative)
         for picture, file in zip(pictures, files[begin:], strict=False):
             write_atomically(file, png_bytes(picture), arguments.overwrite)
     if arguments.json:
-        print(json.dumps({"files": [str(file) for file in files], "prompt": arguments.prompt, "seeds": seeds}))
+        prompts = {"prompt": arguments.prompt, "negative": arguments.negative, "words": list(words)}
+        print(json.dumps({"files": [str(file) for file in files], **prompts, "seeds": seeds}))
     else:
         print("\n".join(map(str, files)))
     return 0
+
+
+def _words(arguments: argparse.Namespace, backend: DiffusersBackend) -> Words:
+    """The word in each file, under the name that the prompts call it. ValueError where two have the same."""
+    encoders = {info.width: key for key, info in backend.encoders.items()}
+    files, names = arguments.embedding, arguments.placeholder or [""] * len(arguments.embedding)
+    if len(names) != len(files):
+        raise ValueError(f"There are {len(files)} --embedding and {len(names)} --placeholder; give one for each.")
+    words: dict[str, Mapping[str, Tensor]] = {}
+    for file, name in zip(files, names, strict=True):
+        embedding = load_embedding(file, encoders)
+        placeholder = composed(name) or embedding.placeholder
+        if placeholder in words:
+            raise ValueError(
+                f"Two of the embeddings are called {placeholder}; say with --placeholder, once for each, how the "
+                "prompts call them."
+            )
+        words[placeholder] = embedding.vectors
+    return words
+
+
+def _check_prompts(arguments: argparse.Namespace, words: Words) -> None:
+    """ValueError for a word that neither prompt contains, and for a name that would be drawn as text."""
+    both = f"{arguments.prompt}\n{arguments.negative}"
+    found = {part for part, is_word in split_at_placeholders(both, words) if is_word}
+    for placeholder in words:
+        if placeholder not in found:
+            raise ValueError(
+                f"The prompt does not contain {placeholder}, so the word would not be used; write it in the prompt, or "
+                f"say with --placeholder how the prompt calls it.{where_else(both, placeholder)}"
+            )
+    if unknown := other_names(both, words):
+        raise ValueError(
+            f"The prompt holds {', '.join(unknown)}, which no --embedding is called and which would be drawn as text; "
+            "take it out, or call a word so with --placeholder."
+        )
 
 
 def _check_range(flag: str, value: float, low: int, high: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import math
 import sys
@@ -26,6 +27,7 @@ from ..training.loop import train
 from ..training.pictures_to_latents import encode_training_set
 from ..training.record import TrainRecord
 from ..training.result import describe_states
+from ..training.start_vectors import check_one_start, start_sentence
 from ..training.state import start_run
 from ..word.embedding import TokenEmbedding
 from .captions import captions_for
@@ -52,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "of the same name beside a picture is its caption",
     )
     parser.add_argument(
-        "--init-from", metavar="FILE", help="start from the vectors of this embedding file, not initial words"
+        "--init-from", metavar="FILE", help="start from the vectors of this embedding file, in place of initial words"
     )
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object on stdout")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
@@ -71,6 +73,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     given = {name: getattr(arguments, name) for name in _setting_names() if hasattr(arguments, name)}
     config = TrainConfig.preset(arguments.preset, **given)  # checked before anything slow happens
+    if arguments.init_from:
+        check_one_start(config)
     output = output_of(arguments)
     if output.suffix.lower() != ".safetensors":
         raise ValueError(f"--output {output.name} must end in .safetensors.")
@@ -83,14 +87,17 @@ def run(arguments: argparse.Namespace) -> int:
     config = replace(config, templates=captions.templates)
     backend = open_model(arguments)
     config = replace(config, resolution=config.resolution or backend.resolution)
-    start = None
+    start, started_from = None, None
     if arguments.init_from:
         start = load_embedding(arguments.init_from, {info.width: key for key, info in backend.encoders.items()})
+        source = Path(arguments.init_from)
+        started_from = {"file": source.name, "sha256": hashlib.sha256(source.read_bytes()).hexdigest()}
         if "num_vectors" not in given:
             config = replace(config, num_vectors=start.num_vectors)
     _say(f"{backend.description}; {len(pictures.files)} pictures at {config.resolution} px")
     for line in captions.describe(pictures.names):
         _say(line)
+    _say(start_sentence(backend, config, start))
     warnings = setting_warnings(backend, config, len(pictures.files), start) + captions.warnings
     for warning in warnings + picture_warnings(pictures.pictures, pictures.names, config.resolution):
         _say(f"warning: {warning}")
@@ -99,7 +106,8 @@ def run(arguments: argparse.Namespace) -> int:
     if result.record is not None:
         for warning in result_warnings(backend, config, result.record):
             _say(f"warning: {warning}")
-    return _finish(result, backend.name, backend.weights_hash, config, len(pictures.files), output, arguments)
+    model = backend.name, backend.weights_hash
+    return _finish(result, *model, config, len(pictures.files), started_from, output, arguments)
 
 
 @dataclass(frozen=True)
@@ -144,6 +152,7 @@ def _finish(
     model_hash: str | None,
     config: TrainConfig,
     num_pictures: int,
+    started_from: dict[str, str] | None,
     output: Path,
     arguments: argparse.Namespace,
 ) -> int:
@@ -156,7 +165,7 @@ def _finish(
         raise ValueError((record and record.stopped) or "Nothing was learned.")
     if record.stopped:
         _say(record.stopped)
-    metadata = training_metadata(config, record, model_name, model_hash, num_pictures)
+    metadata = training_metadata(config, record, model_name, model_hash, num_pictures, started_from=started_from)
     file = _save(replace(record.embedding(), metadata=metadata), output, arguments.overwrite)
     if result.interrupted:
         _say(f"Stopped after {steps} of {config.steps} steps; what was learned is saved.")
@@ -169,6 +178,7 @@ def _finish(
         "interrupted": result.interrupted,
         "stopped": record.stopped,
         "settings": config.to_dict(),
+        "started_from": started_from,
         "model": {"name": model_name, "sha256": model_hash},
     }
     if arguments.json:

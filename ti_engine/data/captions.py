@@ -5,11 +5,12 @@ A caption is drawn anew for every sample of every step; drawing it once an image
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import torch
 
-from ..word.placeholder import split_at_placeholder
+from ..word.placeholder import places_of, where_else, with_placeholder
 from .caption_slots import FILEWORDS, WORD_SLOTS, check_slots, literal_parentheses
 
 # Gal et al. 2022, appendix: neutral contexts from CLIP's ImageNet templates, so that only the word carries the picture.
@@ -124,12 +125,14 @@ def _fill(text: str, placeholder: str) -> str:
 
 
 def fill_slot(template: str, placeholder: str) -> str:
-    """`template` with the placeholder in its slot. ValueError if the placeholder is no word of the result."""
-    for slot in WORD_SLOTS:
-        template = template.replace(slot, placeholder)
-    if len(split_at_placeholder(template, placeholder)) == 1:
+    """`template` with the placeholder in its slots, where it is a word whatever stands beside it: "two {}s" is "two S*
+    s". ValueError where the placeholder is no word of the result."""
+    text, *rest = re.split("|".join(map(re.escape, WORD_SLOTS)), template)
+    for part in rest:
+        text = with_placeholder(text, placeholder, part)
+    if len(places_of(text, placeholder)) < max(1, len(rest)):
         raise ValueError(
             f"The caption {template!r} does not contain {placeholder!r}, so it cannot teach the word. "
-            f"Write {placeholder}, {{}} or [name] where the word belongs."
+            f"Write {placeholder}, {{}} or [name] where the word belongs.{where_else(text, placeholder)}"
         )
-    return template
+    return text

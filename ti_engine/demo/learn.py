@@ -88,7 +88,8 @@ def _columns(
     seeds = list(range(ROWS))
 
     def draw(prompt: str, embedding: TokenEmbedding) -> Tensor:
-        return backend.generate([prompt] * ROWS, embedding, seeds, steps=SAMPLER_STEPS)
+        words = {embedding.placeholder: embedding.vectors}
+        return backend.generate([prompt] * ROWS, words, seeds, steps=SAMPLER_STEPS)
 
     columns = [
         ("the pictures", pictures),

@@ -64,9 +64,11 @@ class DemoTokenizer:
     """Words to ids. An unknown word becomes one `<unknown>` token; capitals do not matter."""
 
     model_max_length = MAX_LENGTH
+    unk_token = UNKNOWN
 
     def __init__(self) -> None:
         self._ids = {word: index for index, word in enumerate(VOCABULARY)}
+        self.unk_token_id = self._ids[self.unk_token]
 
     @classmethod
     def from_pretrained(cls, path: object = None, **kwargs: object) -> DemoTokenizer:
@@ -76,8 +78,8 @@ class DemoTokenizer:
     def __call__(self, text: str) -> dict[str, list[int]]:
         """`text` as ids between the start and the end token, neither padded nor cut."""
         words = _TOKEN.findall(text.lower())
-        unknown = self._ids[UNKNOWN]
-        return {"input_ids": [self._ids[START], *(self._ids.get(w, unknown) for w in words), self._ids[END]]}
+        ids = (self._ids.get(word, self.unk_token_id) for word in words)
+        return {"input_ids": [self._ids[START], *ids, self._ids[END]]}
 
     def get_vocab(self) -> dict[str, int]:
         return dict(self._ids)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..word.embedding import TokenEmbedding
+from ..word.placeholder import composed
 from .containers.container import read_container
 from .formats.contents import MOST_PLAIN, quoted
 from .formats.encoders import ENCODER_KEYS, assign_encoders, known_width
@@ -63,7 +64,7 @@ def load_embedding(
     if word is None and len(words) > 1:
         raise ValueError(f"{printable_name(path)} holds {len(words)} words ({names}); say which.")
     for embedding in words:
-        if word in (None, embedding.placeholder):
+        if word is None or composed(word) == embedding.placeholder:
             return embedding
     raise ValueError(f"{printable_name(path)} holds no word {word}; it holds {names}.")
 

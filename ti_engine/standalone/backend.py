@@ -86,6 +86,9 @@ class DiffusersBackend:
     def word_vectors(self, words: str) -> dict[str, Tensor]:
         return {key: encoder.word_vectors(words) for key, encoder in self._text.items()}
 
+    def word_tokens(self, words: str) -> dict[str, list[str]]:
+        return {key: encoder.word_tokens(words) for key, encoder in self._text.items()}
+
     def nearest_words(self, key: str, vector: Tensor, count: int) -> list[tuple[str, float]]:
         if key not in self._text:
             raise ValueError(f"The model has the text encoders {', '.join(self._text)}, not {key!r}.")
@@ -151,30 +154,35 @@ class DiffusersBackend:
     def sample(
         self, prompt: str, embedding: TokenEmbedding | None, seed: int, resolution: int, steps: int = 20
     ) -> Tensor:
-        return self.generate([prompt], embedding, [seed], resolution, steps)[0]
+        words = {} if embedding is None else {embedding.placeholder: embedding.vectors}
+        return self.generate([prompt], words, [seed], resolution, steps)[0]
 
     @torch.no_grad()
     def generate(
         self,
         prompts: Sequence[str],
-        embedding: TokenEmbedding | None,
+        words: Words,
         seeds: Sequence[int],
         resolution: int | None = None,
         steps: int = 20,
+        negative: str = "",
     ) -> Tensor:
-        """Pictures [N, 3, H, W] in 0..1, one for each prompt and seed, with guidance.
+        """Pictures [N, 3, H, W] in 0..1, one for each prompt and seed, with guidance away from `negative`.
 
         In this notation DDIM and the flow pipelines' sampler are one, Euler's method (Karras et al. 2022). Each
         picture's noise comes from its own seed, drawn on the CPU, so it is the same on any device and in any batch up
-        to rounding. ValueError if the embedding does not fit the model.
+        to rounding. ValueError if a word does not fit the model, and for a negative prompt that the model cannot use.
         """
+        if negative and not self._family.negative:
+            raise ValueError(f"{self._family.title} takes no negative prompt; leave it out.")
+        self._check_words(words)
         side = resolution or self.resolution
         latents = self._draw_noise(seeds, side // self._autoencoder.factor)
         levels = self._levels(side, steps).to(latents)
         if not self._family.flow:
             latents = latents * (levels[0] ** 2 + 1).sqrt()
-        cond = self._encode_prompts(prompts, embedding)
-        without = self._encode_empty(cond) if self._family.negative else {}
+        cond = self.encode(prompts, words, differentiable=False).cond.rows()
+        without = self._encode_negative(negative, words, cond) if self._family.negative else {}
         for level, following in pairwise(levels):
             if without:
                 both = {name: torch.cat([without[name], rows]) for name, rows in cond.items()}
@@ -197,22 +205,23 @@ class DiffusersBackend:
             return diffusion_levels(scheduler, self.schedule.sigmas, steps)
         return flow_levels(scheduler, self._tokens(side), steps, even=not self._family.negative)
 
-    def _encode_prompts(self, prompts: Sequence[str], embedding: TokenEmbedding | None) -> dict[str, Tensor]:
-        if embedding is None:
-            return self.encode(prompts, {}, differentiable=False).cond.rows()
+    def _check_words(self, words: Words) -> None:
         wanted = {key: info.width for key, info in self.encoders.items()}
-        had = {key: rows.shape[1] for key, rows in embedding.vectors.items()}
-        if any(had.get(key) != width for key, width in wanted.items()):
-            raise ValueError(f"The embedding holds {describe_widths(had)}; this model takes {describe_widths(wanted)}.")
-        return self.encode(prompts, {embedding.placeholder: embedding.vectors}, differentiable=False).cond.rows()
+        for placeholder, vectors in words.items():
+            had = {key: rows.shape[1] for key, rows in vectors.items()}
+            if any(had.get(key) != width for key, width in wanted.items()):
+                raise ValueError(
+                    f"The embedding {placeholder} holds {describe_widths(had)}; this model takes "
+                    f"{describe_widths(wanted)}."
+                )
 
-    def _encode_empty(self, cond: Conditions) -> dict[str, Tensor]:
-        """What pictures are guided away from, as the pipeline has it: the empty text, or for most SDXL models zeros."""
+    def _encode_negative(self, negative: str, words: Words, cond: Conditions) -> dict[str, Tensor]:
+        """What pictures are guided away from. An empty text is, for most SDXL models, zeros, as the pipeline has it."""
         config = getattr(self._models, "config", {})
-        if config.get("force_zeros_for_empty_prompt"):
+        if not negative and config.get("force_zeros_for_empty_prompt"):
             return {name: torch.zeros_like(rows) for name, rows in cond.items()}
         count = len(next(iter(cond.values())))
-        return self.encode([""] * count, {}, differentiable=False).cond.rows()
+        return self.encode([negative] * count, words, differentiable=False).cond.rows()
 
 
 def _sample_size(network: Any) -> int:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from ..training.backend import EncoderInfo
 from ..word.placeholder import split_at_placeholders
+from ..word.token_text import token_text
 
 _LEAST_SHARE = 0.9  # of a text encoder's token table that its tokenizer uses
 
@@ -146,7 +147,7 @@ class TextEncoder:
         self.network.set_input_embeddings(self._table)
         self._words = {index: word for word, index in tokenizer.get_vocab().items()}
         _check_vocabulary(self._words, len(self._vocabulary))
-        self._unknown = getattr(tokenizer, "unk_token_id", tokenizer.get_vocab().get("<unknown>"))
+        self._unknown = getattr(tokenizer, "unk_token_id", None)
 
     @property
     def _vocabulary(self) -> Tensor:
@@ -160,14 +161,22 @@ class TextEncoder:
 
     def word_vectors(self, words: str) -> Tensor:
         """The vocabulary's own float32 vectors [tokens, width] of `words`; ValueError where it has none."""
+        table = self._vocabulary
+        ids = torch.tensor(self._known_ids(words), device=table.device)
+        return table[ids].detach().to("cpu", torch.float32, copy=True)
+
+    def word_tokens(self, words: str) -> list[str]:
+        """The texts of the tokens of `words`, and the same errors."""
+        return [token_text(self._words.get(index, str(index))) for index in self._known_ids(words)]
+
+    def _known_ids(self, words: str) -> list[int]:
         unknown = [w for w in words.split() if self._unknown in self.tokenizer.ids(w)]
         if unknown:
             raise ValueError(f"The model does not know the initial word {unknown[0]!r}; choose a more common one.")
         ids = self.tokenizer.ids(words)
         if not ids:
             raise ValueError(f"The initial words {words!r} contain no word that the model knows; choose another one.")
-        table = self._vocabulary
-        return table[torch.tensor(ids, device=table.device)].detach().to("cpu", torch.float32, copy=True)
+        return ids
 
     def nearest_words(self, vector: Tensor, count: int) -> list[tuple[str, float]]:
         """The `count` tokens with the greatest cosine to `vector` [width], greatest first."""
@@ -175,7 +184,7 @@ class TextEncoder:
         cosine = torch.cosine_similarity(table, vector.to(table)[None], dim=1)
         best = cosine.topk(min(count, len(cosine)))
         return [
-            (self._words.get(int(i), str(int(i))).removesuffix("</w>").removeprefix("▁"), float(c))
+            (token_text(self._words.get(int(i), str(int(i)))), float(c))
             for c, i in zip(best.values, best.indices, strict=True)
         ]
 

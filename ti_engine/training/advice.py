@@ -6,11 +6,14 @@ import math
 from collections.abc import Callable
 
 from ..word.embedding import TokenEmbedding
+from ..word.families import and_list
 from ..word.inspection import FAR_TOO_LONG
 from .backend import Backend
 from .config import TrainConfig
 from .record import TrainRecord
-from .start_vectors import initial_vectors, trained_encoders
+from .start_vectors import initial_vectors, start_tokens, trained_encoders
+
+_MOST_NAMED = 8  # tokens in a sentence
 
 
 def setting_warnings(
@@ -27,15 +30,27 @@ def setting_warnings(
     if num_pictures == 1:
         warnings.append("There is only one picture, so its background and pose become part of the word; use 3 to 5.")
     warnings += placeholder_warnings(config.placeholder, lambda word: _num_tokens(backend, word))
-    tokens = _num_tokens(backend, config.initial_words) if config.initial_words.strip() else 0
-    if tokens > config.num_vectors:
-        fit = min(info.max_vectors for info in backend.encoders.values())
-        cure = f"Set num_vectors to {tokens}, or choose" if tokens <= fit else "Choose"
-        warnings.append(
-            f"initial_words has {tokens} tokens and the word has {config.num_vectors}; it starts from the first only. "
-            f"{cure} a word of one token."
-        )
+    if start is None:
+        warnings += _tokens_without_vector(backend, config)
     return warnings
+
+
+def _tokens_without_vector(backend: Backend, config: TrainConfig) -> list[str]:
+    tokens = start_tokens(backend, config)
+    left = {key: texts[config.num_vectors :] for key, texts in tokens.items() if len(texts) > config.num_vectors}
+    if not left:
+        return []
+    most = max(map(len, tokens.values()))
+    fits = most <= min(info.max_vectors for info in backend.encoders.values())
+    cure = f"Set num_vectors to {most}, or choose" if fits else "Choose"
+    named = {
+        f"{', '.join(texts[:_MOST_NAMED])}{', ...' * (len(texts) > _MOST_NAMED)}": key for key, texts in left.items()
+    }
+    told = [next(iter(named))] if len(named) == 1 else [f"{texts} of {key}" for texts, key in named.items()]
+    return [
+        f"initial_words has more tokens than the word has vectors ({config.num_vectors}): no vector starts from "
+        f"{and_list(told)}. {cure} fewer words."
+    ]
 
 
 def placeholder_warnings(placeholder: str, num_tokens: Callable[[str], int]) -> list[str]:

@@ -98,6 +98,10 @@ class Backend(Protocol):
         """
         ...
 
+    def word_tokens(self, words: str) -> dict[str, list[str]]:
+        """Encoder key -> the texts of the tokens of `words`, in the order of `word_vectors`; the same errors."""
+        ...
+
     def nearest_words(self, key: str, vector: Tensor, count: int) -> list[tuple[str, float]]:
         """The `count` tokens of the vocabulary that point most in the direction of `vector` [width], with cosines."""
         ...

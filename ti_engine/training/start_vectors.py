@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 
 from ..word.embedding import TokenEmbedding
+from ..word.families import and_list
+from ..word.token_text import is_punctuation, without_foreign_punctuation
 from .backend import Backend
 from .config import TrainConfig
 
@@ -13,8 +15,9 @@ from .config import TrainConfig
 def initial_vectors(backend: Backend, config: TrainConfig, start: TokenEmbedding | None = None) -> dict[str, Tensor]:
     """Encoder key -> float32 [num_vectors, width]: from `start`, from `config.initial_words`, or random.
 
-    Words are spread evenly over the vectors in their order: two tokens over four vectors give a, a, b, b. Random
-    vectors have the scale of the vocabulary. Raises ValueError for what does not fit the model.
+    Words are spread evenly over the vectors in their order: two tokens over four vectors give a, a, b, b; punctuation
+    is left out. Random vectors have the scale of the vocabulary. Raises ValueError for what does not fit the model, and
+    for `start` beside initial words.
     """
     for key, info in backend.encoders.items():
         if config.num_vectors > info.max_vectors:
@@ -22,10 +25,15 @@ def initial_vectors(backend: Backend, config: TrainConfig, start: TokenEmbedding
                 f"num_vectors is {config.num_vectors}, but a prompt of {key} holds {info.max_vectors}; use fewer."
             )
     if start is not None:
+        check_one_start(config)
         return _from_embedding(backend, config, start)
     if config.initial_words.strip():
-        words = backend.word_vectors(config.initial_words)
-        return {key: _spread(rows, config.num_vectors) for key, rows in words.items()}
+        vectors = backend.word_vectors(without_foreign_punctuation(config.initial_words))
+        places = {key: list(tokens) for key, tokens in _tokens(backend, config).items()}
+        return {
+            key: rows[[places[key][i] for i in _spread(len(places[key]), config.num_vectors)]].clone()
+            for key, rows in vectors.items()
+        }
     if len(trained_encoders(backend, config)) < len(backend.encoders):
         raise ValueError(
             "train_encoders needs initial_words: they are what the other text encoders see in the word's place."
@@ -35,6 +43,41 @@ def initial_vectors(backend: Backend, config: TrainConfig, start: TokenEmbedding
         key: torch.randn(config.num_vectors, info.width, generator=generator) * info.rms
         for key, info in backend.encoders.items()
     }
+
+
+def check_one_start(config: TrainConfig) -> None:
+    """ValueError if there are initial words, for a run that starts from an embedding."""
+    if config.initial_words.strip():
+        raise ValueError(
+            f"The vectors start either from an embedding (--init-from) or from initial_words, which are "
+            f"{config.initial_words!r}; leave one of the two out."
+        )
+
+
+def start_tokens(backend: Backend, config: TrainConfig) -> dict[str, list[str]]:
+    """Encoder key -> the texts of the tokens in `config.initial_words` that a vector can start from; {} without words.
+
+    Raises ValueError for words that the vocabulary does not hold, and where there is punctuation alone.
+    """
+    if not config.initial_words.strip():
+        return {}
+    return {key: list(tokens.values()) for key, tokens in _tokens(backend, config).items()}
+
+
+def start_sentence(backend: Backend, config: TrainConfig, start: TokenEmbedding | None = None) -> str:
+    """Which token each vector started from, or what else: for reports."""
+    if start is not None:
+        return f"Started from the vectors of {start.placeholder}."
+    tokens = start_tokens(backend, config)
+    if not tokens:
+        return "Started from random vectors."
+    spread = {
+        key: ", ".join(f"{number} {texts[i]}" for number, i in enumerate(_spread(len(texts), config.num_vectors), 1))
+        for key, texts in tokens.items()
+    }
+    same = len(set(spread.values())) == 1
+    told = [next(iter(spread.values()))] if same else [f"{places} ({key})" for key, places in spread.items()]
+    return f"Started from these tokens, vector by vector: {and_list(told)}."
 
 
 def trained_encoders(backend: Backend, config: TrainConfig) -> list[str]:
@@ -48,9 +91,24 @@ def trained_encoders(backend: Backend, config: TrainConfig) -> list[str]:
     return [key for key in backend.encoders if not config.train_encoders or key in config.train_encoders]
 
 
-def _spread(rows: Tensor, count: int) -> Tensor:
-    index = (torch.arange(count) * len(rows)) // count if count > len(rows) else torch.arange(count)
-    return rows[index].clone()
+def _tokens(backend: Backend, config: TrainConfig) -> dict[str, dict[int, str]]:
+    """Encoder key -> place among the tokens of the initial words -> text, of those that are no punctuation."""
+    words = backend.word_tokens(without_foreign_punctuation(config.initial_words))
+    tokens = {
+        key: {place: text for place, text in enumerate(texts) if not is_punctuation(text)}
+        for key, texts in words.items()
+    }
+    if not all(tokens.values()):
+        raise ValueError(
+            f"initial_words is {config.initial_words!r} and holds no word; write one that the model knows, or leave it "
+            "empty to start at random."
+        )
+    return tokens
+
+
+def _spread(available: int, count: int) -> list[int]:
+    """For each of `count` vectors the one of `available` tokens that it starts from."""
+    return [number * available // count if count > available else number for number in range(count)]
 
 
 def _from_embedding(backend: Backend, config: TrainConfig, start: TokenEmbedding) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from .placeholder import DEFAULT_PLACEHOLDER
+from .placeholder import DEFAULT_PLACEHOLDER, composed
 
 
 @dataclass(frozen=True, eq=False)  # tensors have no single truth to compare by
@@ -15,6 +15,7 @@ class TokenEmbedding:
     """The vectors of one placeholder, for every text encoder that it was learned in.
 
     vectors: encoder key ("clip_l", "clip_g", ... as ComfyUI names them) -> float32 [num_vectors, width], on the CPU.
+    placeholder: how prompts call it, in normal form C.
     metadata: what is known about its origin, text to text; written into files as it is.
     Raises ValueError for tensors that cannot be an embedding.
     """
@@ -24,6 +25,7 @@ class TokenEmbedding:
     metadata: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "placeholder", composed(self.placeholder))
         if not self.vectors:
             raise ValueError("An embedding needs the vectors of at least one text encoder; got none.")
         for key, rows in self.vectors.items():

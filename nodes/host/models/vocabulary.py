@@ -11,10 +11,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ....ti_engine import EncoderInfo
-from ....ti_engine.demo.tokenizer import UNKNOWN
+from ....ti_engine.word.token_text import token_text
 from .encoders import TextEncoder, text_encoders
 
 _MOST_VECTORS = 256  # where the encoder itself has no limit (T5)
+_UNKNOWN = "<unk>"  # where a tokenizer does not say what its token for unknown words is
 _ROWS = 8192  # of the vocabulary at a time, so that no second copy of it is made
 
 
@@ -49,6 +50,10 @@ class Vocabulary:
             )
         return self._ids(words)
 
+    def tokens(self, words: str) -> list[str]:
+        """The texts of the tokens of `words`, in the order of `vectors`."""
+        return [self._text(index) for index in self.token_ids(words)]
+
     @torch.no_grad()
     def vectors(self, words: str) -> Tensor:
         """The vectors [tokens, width] of the tokens of `words`, in float32 on the CPU."""
@@ -59,16 +64,16 @@ class Vocabulary:
         """The `count` tokens that point most in the direction of `vector` [width], with the cosine."""
         cosines = torch.cat([F.cosine_similarity(rows, vector.float().cpu()[None]) for rows in self._chunks()])
         best = cosines.topk(min(count, len(cosines)))
-        words = self._tokenizer.inv_vocab
-        return [
-            (str(words.get(int(i), f"token {int(i)}")).removesuffix("</w>"), float(c))
-            for c, i in zip(best.values, best.indices, strict=True)
-        ]
+        return [(self._text(int(i)), float(c)) for c, i in zip(best.values, best.indices, strict=True)]
+
+    def _text(self, index: int) -> str:
+        return token_text(str(self._tokenizer.inv_vocab.get(index, f"token {index}")))
 
     def _known_ids(self, word: str) -> list[int]:
         ids = self._ids(word)
+        unknown = getattr(self._tokenizer.tokenizer, "unk_token", None) or _UNKNOWN
         vocabulary = self._tokenizer.inv_vocab
-        strange = {i for i in ids if vocabulary.get(i) in (UNKNOWN, "<unk>")} | {self._tokenizer.end_token}
+        strange = {i for i in ids if vocabulary.get(i) in (unknown, _UNKNOWN)} | {self._tokenizer.end_token}
         return [] if strange & set(ids) else ids
 
     def _ids(self, text: str) -> list[int]:

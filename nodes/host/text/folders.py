@@ -1,4 +1,9 @@
-"""Where the host keeps embeddings, and which names lead there."""
+"""Where the host keeps embeddings, and which names lead there.
+
+A link in these folders was made by the owner of the machine: nothing that a client sends makes one. So files are read
+through links, as the host does it, wherever they lead. Nothing is saved through one that leads out, and a name that
+leads out by itself (`..`, a path) is not looked up.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +12,7 @@ import hashlib
 import os
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 import folder_paths
@@ -34,8 +39,8 @@ def embedding_folders() -> list[str]:
 def embedding_files() -> list[str]:
     """The names of all files that may hold words, relative to their folder with / for sub-folders, in order.
 
-    Previews are left out: *.preview.png, and a picture beside a file of the same name unless it says that it carries a
-    word. So is what links lead to outside of the embeddings folders.
+    Links are followed. Previews are left out: *.preview.png, and a picture beside a file of the same name unless it
+    says that it carries a word.
     """
     names = set()
     for folder in map(Path, embedding_folders()):
@@ -49,15 +54,18 @@ def embedding_files() -> list[str]:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    for place, folders, files in os.walk(folder):  # which follows no links to folders
-        folders[:] = [name for name in folders if not is_hidden(name)]
+    for place, folders, files in os.walk(folder, followlinks=True):
+        here = Path(place)
+        around = {parent.resolve() for parent in (here, *here.parents) if parent.is_relative_to(folder)}
+        # A link to a folder around it would lead round and round.
+        folders[:] = [name for name in folders if not is_hidden(name) and (here / name).resolve() not in around]
         for file in files:
             path = Path(place, file)
             if is_hidden(file):  # such as ._cat.safetensors, which macOS writes beside cat.safetensors
                 continue
             if path.suffix.lower() not in READ_EXTENSIONS or path.stem.lower().endswith(".preview"):
                 continue
-            if not path.is_symlink() or (_is_file(path) and _stays_inside(path)):
+            if not path.is_symlink() or _is_file(path):
                 yield path
 
 
@@ -84,19 +92,14 @@ def _stays_inside(path: Path) -> bool:
 def embedding_path(name: str) -> Path:
     """The file of a name from `embedding_files`, in the first folder that has it.
 
-    ValueError if it is not there (any more), or if the name or a link leads out of the folders. A name that does is not
-    looked up at all: whoever asks learns nothing of other files.
+    ValueError if it is not there (any more), or if the name leads out of the folders. A name that does is not looked up
+    at all: whoever asks learns nothing of other files.
     """
-    outside = f"{name!r} leads out of the embeddings folders; copy the file itself into one of them."
     if os.path.isabs(name) or os.path.splitdrive(name)[0] or ".." in re.split(r"[/\\]", name):
-        raise ValueError(outside)
+        raise ValueError(f"{name!r} leads out of the embeddings folders; copy the file itself into one of them.")
     for folder in map(Path, embedding_folders()):
-        path = folder / name
-        if not _is_file(path):
-            continue
-        if not _stays_inside(path):
-            raise ValueError(outside)
-        return path
+        if _is_file(folder / name):
+            return folder / name
     raise ValueError(f"There is no embedding {name!r} in the embeddings folders; press R to read the list again.")
 
 
@@ -109,7 +112,7 @@ def other_files_of(name: str) -> list[str]:
 def file_fingerprint(path: Path) -> str:
     """Changes whenever the file does, or the one beside it that may hold the other half of its word."""
     beside = partner_path(path)
-    return _fingerprint(path) + (_fingerprint(beside) if _is_file(beside) and _stays_inside(beside) else "")
+    return _fingerprint(path) + (_fingerprint(beside) if _is_file(beside) else "")
 
 
 def _fingerprint(path: Path) -> str:
@@ -180,11 +183,20 @@ def free_path(name: str) -> Path:
 
 def same_stem(path: Path) -> list[str]:
     """Other embedding files with the stem of `path`: the host picks one of them at random for the bare stem."""
-    found = []
-    for folder in embedding_folders():
-        for extension in CORE_EXTENSIONS:
-            found += [str(p) for p in Path(folder).rglob(path.stem + extension) if p.resolve() != path.resolve()]
-    return sorted(set(found))
+    files = {file for folder in map(Path, embedding_folders()) for file in _files(folder)}
+    same = [file for file in files if file.stem == path.stem and file.suffix.lower() in CORE_EXTENSIONS]
+    return sorted(str(file) for file in same if file.resolve() != path.resolve())
+
+
+def same_file(names: Sequence[str]) -> bool:
+    """Whether all `names` lead to one file, or to files that differ in their ending alone: some by a link."""
+    paths = set()
+    for name in names:
+        try:
+            paths.add(embedding_path(name).resolve().with_suffix(""))
+        except (ValueError, OSError):
+            return False
+    return len(paths) == 1
 
 
 def temporary_folder() -> Path:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import difflib
 import re
-import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import PurePosixPath
 
 from ....ti_engine.word.families import and_list
+from ....ti_engine.word.placeholder import TAG, composed
 from .folders import (
     PICTURES,
     READ_EXTENSIONS,
@@ -16,10 +16,10 @@ from .folders import (
     embedding_path,
     file_fingerprint,
     folders_fingerprint,
+    same_file,
     without_ending,
 )
 
-_NAMED = r"<([^<>\n]{1,255})>"
 _HOST_SYNTAX = r"embedding:([^\s,:()<>\[\]]+)"
 # What prompts of Lumina 2 hold between the system's and the user's part, and tags of other syntaxes.
 _TEMPLATE_MARK = "Prompt Start"
@@ -32,31 +32,29 @@ def name_files(
 ) -> tuple[str, list[str]]:
     """`text` with every `<name>` spelled `<file>`, and these files: names relative to the embeddings folders.
 
-    placeholders: of connected words; what belongs to one that has < or > in it is left alone.
+    placeholders: of connected words; one in angle brackets goes before a file.
     means_something_else: whether `<name>` stands for itself where no file has the name, such as a token of the model.
     Raises ValueError for a name that several files have, and for one that none has but that looks like a name.
     """
-    own = [re.escape(p) for p in sorted(placeholders, key=len, reverse=True) if "<" in p or ">" in p]
+    connected = {composed(placeholder) for placeholder in placeholders}
     names: list[str] | None = None  # the folders are read when the first name is met
     files: list[str] = []
 
     def spelled(match: re.Match[str]) -> str:
         nonlocal names
-        name = match[1]
-        if name is None or not _may_be_name(name):
-            return match[0]
+        tag, name = match[0], match[0][1:-1]
+        if composed(tag) in connected:
+            return tag
         names = embedding_files() if names is None else names
         file = find_file(name, names)
         if file is None:
-            if name == _TEMPLATE_MARK or any(p in name for p in placeholders) or means_something_else(match[0]):
-                return match[0]
-            raise ValueError(_unknown(name, names))
+            if name == _TEMPLATE_MARK or means_something_else(tag):
+                return tag
+            raise ValueError(_unknown(name, names, connected))
         files.append(file)
-        before, after = text[: match.start()][-1:], text[match.end() :][:1]
-        # A placeholder is only found as a word of its own.
-        return f"{' ' * _touches(before)}{file_placeholder(file)}{' ' * _touches(after)}"
+        return file_placeholder(file)
 
-    return re.sub("|".join([*own, _NAMED]), spelled, text), list(dict.fromkeys(files))
+    return re.sub(TAG, spelled, text), list(dict.fromkeys(files))
 
 
 def file_placeholder(file: str) -> str:
@@ -69,7 +67,7 @@ def find_file(name: str, files: Sequence[str]) -> str | None:
 
     name: with or without ending, with or without sub-folders. A full name with ending is that file. Where files differ
     in nothing but the ending, the host's order of endings decides, and a picture comes last.
-    Raises ValueError where files of several folders have the name.
+    Raises ValueError where files of several folders have the name, unless links make them one file.
     """
     wanted = _folded(name.replace("\\", "/"))
     exact = [file for file in files if _folded(file) == wanted]
@@ -81,7 +79,7 @@ def find_file(name: str, files: Sequence[str]) -> str | None:
     spellings = {without_ending(file) for file in found}
     if len(spellings) > 1 and len({_folded(spelling) for spelling in spellings}) == 1:  # Cat and cat in one folder
         found = [file for file in found if name in (without_ending(file)[-len(name) :], file[-len(name) :])] or found
-    if len({without_ending(file) for file in found}) > 1:
+    if len({without_ending(file) for file in found}) > 1 and not same_file(found):
         raise ValueError(
             f"<{name}> could be any of {and_list(_first_few(found))}; write the one you mean in full, such as "
             f"<{found[0]}>."
@@ -96,7 +94,7 @@ def names_fingerprint(text: str | None) -> str:
     """
     if text is None:
         return folders_fingerprint()
-    named = [name for name in re.findall(f"{_NAMED}|{_HOST_SYNTAX}", text) for name in name if name]
+    named = [tag[1:-1] for tag in re.findall(TAG, text)] + re.findall(_HOST_SYNTAX, text)
     if not named:
         return ""
     files, found = embedding_files(), []
@@ -110,23 +108,14 @@ def names_fingerprint(text: str | None) -> str:
 
 
 def _folded(name: str) -> str:
-    return unicodedata.normalize("NFC", name).casefold()
+    return composed(name).casefold()
 
 
 def _stem_path(file: str) -> str:
     return f"/{_folded(without_ending(file))}"
 
 
-def _touches(character: str) -> bool:
-    return bool(re.match(r"[\w<>]", character))
-
-
-def _may_be_name(name: str) -> bool:
-    """Not `a < b and c > d`, not `<|endoftext|>`, not `</b>`, not `<->`."""
-    return name == name.strip() and name[0] not in "|/=" and name[-1] not in "|/=" and bool(re.search(r"\w", name))
-
-
-def _unknown(name: str, files: Sequence[str]) -> str:
+def _unknown(name: str, files: Sequence[str], connected: Collection[str]) -> str:
     kind, _, rest = name.partition(":")
     if kind.lower() in _OTHER_TAGS and rest:
         return (
@@ -134,8 +123,13 @@ def _unknown(name: str, files: Sequence[str]) -> str:
             "and load it with a node for LoRAs."
         )
     shorter, _, weight = name.rpartition(":")
-    if re.fullmatch(r"\s*[\d.]+\s*", weight) and shorter and find_file(shorter, files):
-        return f"There is no embedding file {name}; a weight is written (<{shorter}>:{weight.strip()})."
+    if re.fullmatch(r"\s*[\d.]+\s*", weight) and shorter:
+        if composed(shorter) in connected:
+            return f"There is no embedding file {name}; a weight is written ({shorter}:{weight.strip()})."
+        if find_file(shorter, files):
+            return f"There is no embedding file {name}; a weight is written (<{shorter}>:{weight.strip()})."
+    if composed(name) in connected:
+        return f"There is no embedding file {name}; the connected word is written {name}, without < and >."
     stems = {_folded(PurePosixPath(without_ending(file)).name): file for file in reversed(files)}
     plain = _folded(PurePosixPath(without_ending(name)).name)
     near = [stem for stem in stems if plain in stem] + difflib.get_close_matches(plain, stems, _NUM_SHOWN, 0.5)

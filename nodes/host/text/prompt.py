@@ -10,6 +10,8 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from comfy.sd1_clip import SDTokenizer
@@ -68,14 +70,29 @@ class _Splitter:
         return getattr(self._tokenizer, name)
 
 
-def tokenize(clip: Any, text: str, words: Mapping[str, Mapping[str, Tensor]], weights: bool = True) -> Tokens:
+@dataclass(frozen=True, eq=False)
+class LookUp:
+    """The host's own look-up of an `embedding:name` in a text, for one encoder; rows: what it found."""
+
+    encoder: str
+    name: str
+    rows: Tensor | None
+
+
+def tokenize(
+    clip: Any,
+    text: str,
+    words: Mapping[str, Mapping[str, Tensor]],
+    weights: bool = True,
+    look_ups: list[LookUp] | None = None,
+) -> Tokens:
     """`text` as the host's tokens with vectors in place of the words.
 
-    words: placeholder -> encoder key -> [num_vectors, width], for every encoder of the CLIP. Without words this is
-    `clip.tokenize(text)`. weights: whether (word:1.2) weighs words; in training all parentheses are literal.
+    words: placeholder -> encoder key -> [num_vectors, width], for every encoder of the CLIP. Without words the tokens
+    are those of `clip.tokenize(text)`. weights: whether (word:1.2) weighs words; in training all parentheses are
+    literal. look_ups: gets every look-up of the host's own that happens on the way.
     """
-    if not words:
-        return clip.tokenize(text)
+    look_ups = [] if look_ups is None else look_ups
     markers = {placeholder: _MARKER.format(number) for number, placeholder in enumerate(words)}
     lender = copy.copy(clip)
     lender.tokenizer = copy.copy(clip.tokenizer)
@@ -87,7 +104,8 @@ def tokenize(clip: Any, text: str, words: Mapping[str, Mapping[str, Tensor]], we
                 lent = _without_word(tokenizer, list(markers.values()), weights)
             else:
                 rows = {markers[p]: _Rows(vectors[encoder.key]) for p, vectors in words.items()}
-                lent = _answering(tokenizer, rows, weights)
+                note = partial(_note, look_ups, encoder.key)
+                lent = _answering(tokenizer, rows, weights, note)
             setattr(lender.tokenizer, name, lent)
     tokens = lender.tokenize(_mark(text, markers))
     return {
@@ -104,17 +122,16 @@ def contains(text: str, placeholder: str) -> bool:
 def _mark(text: str, markers: Mapping[str, str]) -> str:
     """`text` with ` embedding:MARKER ` for every placeholder, the longest placeholders first.
 
-    In two passes, so that no placeholder is looked for inside a marker. Somebody who wrote `embedding:S*` means S*.
-    A space that stands there already is not doubled: tokenizers of language models would count both.
+    In two passes, so that no placeholder is looked for inside a marker. A space that stands there already is not
+    doubled: tokenizers of language models would count both.
     """
     unused = (chr(code) for code in range(*_PRIVATE_USE) if chr(code) not in text)
     signs = dict(zip(markers, unused, strict=False))
     for placeholder in sorted(markers, key=len, reverse=True):
         text = signs[placeholder].join(split_at_placeholder(text, placeholder))
     for placeholder, marker in markers.items():
-        sign = signs[placeholder]
-        text = re.sub(f"(?<![ \\n]){sign}", f" {sign}", text.replace(f"embedding:{sign}", sign))
-        text = text.replace(sign, f"embedding:{marker} ")
+        text = re.sub(f"(?<![ \\n]){signs[placeholder]}", f" {signs[placeholder]}", text)
+        text = text.replace(signs[placeholder], f"embedding:{marker} ")
     return text
 
 
@@ -145,23 +162,36 @@ def _without_word(tokenizer: SDTokenizer, markers: Sequence[str], weights: bool)
     return copied
 
 
-def _answering(tokenizer: SDTokenizer, rows: Mapping[str, _Rows], weights: bool) -> SDTokenizer:
-    """A copy of `tokenizer` that finds `rows` under their names, and every other name as before."""
+def _note(look_ups: list[LookUp], encoder: str, name: str, rows: Tensor | None) -> None:
+    look_ups.append(LookUp(encoder, name, rows))
+
+
+def _answering(
+    tokenizer: SDTokenizer, rows: Mapping[str, _Rows], weights: bool, note: Callable[[str, Tensor | None], None]
+) -> SDTokenizer:
+    """A copy of `tokenizer` that finds `rows` under their names, and every other name as before, which it notes."""
     copied = copy.copy(tokenizer)
+    knows_embeddings = copied.embedding_directory is not None
     if copied.embedding_directory is None:
         copied.embedding_directory = []  # the host looks nothing up where there is no folder
     original: Callable[[str], tuple] = copied._try_get_embedding
     width = _answer_length(tokenizer)
 
     def look_up(text: str) -> tuple:
+        if not text.strip():
+            raise ValueError("There is no name behind embedding: in the text; write the name of a file there.")
         name, *rest = text.split()
         if name not in rows:
-            return original(text)
+            answer = original(text)
+            note(re.split(r"[<\[]", name)[0].strip(","), answer[0])
+            # A tokenizer that looks nothing up reads these letters.
+            return answer if knows_embeddings else (*answer[:-1], f"{copied.embedding_identifier}{text}")
         leftover = " ".join(rest)
         return (rows[name], leftover) if width == 2 else (rows[name], name, leftover)
 
     copied._try_get_embedding = look_up  # pyright: ignore[reportAttributeAccessIssue]
-    copied.tokenizer = _Splitter(tokenizer.tokenizer, rows)
+    if rows:
+        copied.tokenizer = _Splitter(tokenizer.tokenizer, rows)
     if not weights:
         split = copied.tokenize_with_weights
 

@@ -13,13 +13,14 @@ from ....ti_engine.files import EmbeddingFile, read_embedding_file
 from ....ti_engine.files.formats.encoders import may_be_guessed
 from ....ti_engine.training.advice import placeholder_warnings
 from ....ti_engine.word.families import FAMILIES, describe_widths, family_of
+from ....ti_engine.word.placeholder import where_else
 from ..models.encoders import encoder_keys, text_encoders
 from ..models.vocabulary import Vocabulary
 from .broken_prompt import why_broken
-from .core_words import core_word_lines, core_words
+from .core_words import core_word_lines, core_words, unread_name_lines
 from .folders import embedding_path
 from .named_files import file_placeholder, name_files
-from .prompt import contains, positions, tokenize
+from .prompt import LookUp, contains, positions, tokenize
 
 
 def encode_prompt(clip: Any, text: str, embeddings: Sequence[TokenEmbedding]) -> tuple[Any, str]:
@@ -39,14 +40,16 @@ def encode_prompt(clip: Any, text: str, embeddings: Sequence[TokenEmbedding]) ->
     for placeholder in words:
         if not contains(text, placeholder):
             raise ValueError(
-                f"The text does not contain {placeholder}, so its embedding would do nothing. "
-                f'Write {placeholder} where you want it, for example "a photo of {placeholder}", or disconnect it.'
+                f"The text does not contain {placeholder}, so its embedding would do nothing. Write {placeholder} "
+                f'where you want it, for example "a photo of {placeholder}", or disconnect it.'
+                f"{where_else(text, placeholder)}"
             )
     text, files = name_files(text, list(words), lambda tag: _is_token(clip, tag))
     named, warnings = _read_named(clip, files)
     words |= {e.placeholder: vectors_for(clip, e) for e in named}
-    core = core_words(clip, text, words)
-    tokens = tokenize(clip, text, words)
+    look_ups: list[LookUp] = []
+    tokens = tokenize(clip, text, words, look_ups=look_ups)
+    core = core_words(clip, look_ups, tokens)
     for placeholder, vectors in words.items():
         if not any(positions(tokens, vectors).values()):
             raise ValueError(
@@ -55,7 +58,7 @@ def encode_prompt(clip: Any, text: str, embeddings: Sequence[TokenEmbedding]) ->
             )
     lines = [_applied(p, vectors, tokens) for p, vectors in words.items()]
     lines += [line for e in (*embeddings, *named) for line in _not_as_it_says(e, words[e.placeholder])]
-    lines += core_word_lines(clip, core)
+    lines += [*core_word_lines(clip, core), *unread_name_lines(text, words, core)]
     for embedding in embeddings:
         told = placeholder_warnings(embedding.placeholder, lambda word: _num_tokens(clip, word))
         warnings += [f"Warning: {warning}" for warning in told]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -27,6 +29,7 @@ from ti_engine.cli import main
 from ti_engine.demo import model
 from ti_engine.demo.learn import main as demo
 from ti_engine.files import load_embedding, save_embedding
+from ti_engine.files.formats.metadata import training_record
 from ti_engine.training import loop
 from ti_engine.training.config import PRESETS, TrainConfig
 
@@ -74,6 +77,7 @@ QUICK = [
     "64",
     "--quiet",
 ]
+GENERATE = ["generate", "a S*", "--model", "demo", "--output", "o", "--embedding", "w.safetensors"]
 Output = pytest.CaptureFixture[str]
 
 
@@ -143,10 +147,58 @@ def test_the_same_seed_gives_the_same_file_content() -> None:
     assert torch.equal(one, two)
 
 
-def test_start_from_a_file_takes_over_its_size() -> None:
+def test_start_from_a_file_takes_over_its_size_and_tells_it(capsys: Output) -> None:
     save_embedding(TokenEmbedding({"clip_l": torch.ones(3, 128)}), "start.safetensors")
     assert main(["train", "a.png", *QUICK, "--init-from", "start.safetensors"]) == 0
-    assert load_embedding("word.safetensors").num_vectors == 3
+    word = load_embedding("word.safetensors")
+    assert word.num_vectors == 3
+    digest = hashlib.sha256(Path("start.safetensors").read_bytes()).hexdigest()
+    record = training_record(word.metadata)
+    assert record["started_from"] == {"file": "start.safetensors", "sha256": digest}
+    assert "Started from the vectors of S*." in capsys.readouterr().err
+
+
+def test_the_tokens_that_vectors_start_from_are_told(capsys: Output) -> None:
+    flags = ["--initial-words", "red, heart", "--num-vectors", "3"]
+    assert main(["train", "a.png", *QUICK, *flags]) == 0
+    assert "vector by vector: 1 red, 2 red, 3 heart." in capsys.readouterr().err
+    assert training_record(load_embedding("word.safetensors").metadata)["started_from"] is None
+
+
+def test_several_words_and_a_negative_prompt(capsys: Output) -> None:
+    rows = torch.randn(3, 1, 128, generator=torch.Generator().manual_seed(0))
+    for name, vectors in zip(("fox", "owl", "bad"), rows, strict=True):
+        save_embedding(TokenEmbedding({"clip_l": vectors}, f"{name}*"), f"{name}.safetensors")
+
+    def draw(output: str, prompt: str, *flags: str) -> bytes:
+        model = ["--model", "demo", "--steps", "2", "--resolution", "64", "--output", output]
+        assert main(["generate", prompt, *model, *flags]) == 0
+        return (Path(output) / "0.png").read_bytes()
+
+    fox, owl, bad = (["--embedding", f"{name}.safetensors"] for name in ("fox", "owl", "bad"))
+    both = draw("a", "fox* beside owl*", *fox, *owl)
+    assert both not in (draw("b", "fox* beside owl", *fox), draw("c", "fox* beside fox*", *fox))
+    assert both == draw("d", "x beside y", *owl, *fox, "--placeholder", "y", "--placeholder", "x")
+    away = draw("e", "fox* beside owl*", *fox, *owl, *bad, "--negative", "a bad*")
+    assert away not in (both, draw("f", "fox* beside owl*", *fox, *owl, "--negative", "a bad"))
+    capsys.readouterr()
+    draw("g", "a fox*", *fox, *bad, "--negative", "a bad*", "--json")
+    told = json.loads(capsys.readouterr().out)
+    assert (told["words"], told["negative"]) == (["fox*", "bad*"], "a bad*")
+
+
+def test_names_of_other_syntaxes_are_no_words_of_a_prompt(capsys: Output) -> None:
+    save_embedding(TokenEmbedding({"clip_l": torch.ones(1, 128)}, "fox"), "fox.safetensors")
+    flags = ["--model", "demo", "--embedding", "fox.safetensors", "--output", "out"]
+    for prompt, sentence in (
+        ("a <fox-anim>", "does not contain fox.* inside of <fox-anim>"),
+        ("a fox, <lora:fox:1>", "holds <lora:fox:1>, which no --embedding is called"),
+        ("a fox beside embedding:den/fox", "holds embedding:den/fox"),
+    ):
+        assert main(["generate", prompt, *flags]) == 2
+        assert re.search(sentence, capsys.readouterr().err)
+    assert main(["generate", "a fox", *flags, "--negative", "<blur>"]) == 2
+    assert "holds <blur>" in capsys.readouterr().err
 
 
 def test_captions_beside_pictures_and_in_a_file(capsys: Output) -> None:
@@ -343,6 +395,11 @@ def test_every_public_name_of_the_engine_is_found_and_no_other() -> None:
         (["train", "a.png", *QUICK, "--placeholder", ""], "placeholder is empty"),
         (["train", "a.png", *QUICK, "--placeholder", "a,b"], "must not contain ',' because"),
         (["train", "a.png", *QUICK, "--initial-words", "gloop"], "gloop"),
+        (
+            ["train", "a.png", *QUICK, "--initial-words", "heart", "--init-from", "w.safetensors"],
+            "either from an embedding (--init-from) or from initial_words",
+        ),
+        (["train", "a.png", *QUICK, "--init-from", "none.safetensors"], "There is no file none.safetensors"),
         (["train", "a.png", *QUICK, "--num-vectors", "500"], "use fewer"),
         (["train", "a.png", *QUICK, "--output", "a.pt"], "must end in .safetensors"),
         (["train", "a.png", *QUICK, "--output", "old.safetensors"], "exists already"),
@@ -358,6 +415,12 @@ def test_every_public_name_of_the_engine_is_found_and_no_other() -> None:
             ["generate", "S*", "--model", "demo", "--embedding", "w.safetensors", "--output", "o", "--num-images", "0"],
             "--num-images must be",
         ),
+        (
+            [*GENERATE, "--embedding", "w.safetensors"],
+            "Two of the embeddings are called S*; say with --placeholder",
+        ),
+        ([*GENERATE, "--embedding", "w.safetensors", "--placeholder", "x"], "2 --embedding and 1 --placeholder"),
+        ([*GENERATE, "--negative", "blur", "--guidance", "1"], "With --guidance 1 a negative prompt does nothing"),
         *(
             (
                 ["generate", "S*", "--model", "demo", "--embedding", "w.safetensors", "--output", "o", "--guidance", x],
@@ -368,7 +431,7 @@ def test_every_public_name_of_the_engine_is_found_and_no_other() -> None:
         (["train", "a.png", *QUICK, "--gradient-clip", "inf"], "gradient_clip must be a number at least 0, got inf"),
         (
             ["merge", "w.safetensors", "--weights", "nan", "--output", "m.safetensors"],
-            "--weights must be finite numbers, got",
+            "weights must be finite numbers, got",
         ),
         (
             [
@@ -383,7 +446,7 @@ def test_every_public_name_of_the_engine_is_found_and_no_other() -> None:
                 "--output",
                 "m.safetensors",
             ],
-            "--weights must be finite numbers, got 1.0 inf",
+            "weights must be finite numbers, got '1 inf'",
         ),
         (
             [

@@ -16,11 +16,32 @@ def test_each_kind_of_slot_takes_the_word(template):
     assert fill_slot(template, "S*") == "a photo of S*"
 
 
+@pytest.mark.parametrize(
+    ("template", "caption"),
+    [
+        ("two {}s", "two S* s"),
+        ("my{}", "my S*"),
+        ('a "{}".', 'a "S*".'),
+        ("\u4e00\u53ea{}\u7684\u7167\u7247", "\u4e00\u53eaS*\u7684\u7167\u7247"),
+        ("{}{} and {}2", "S* S* and S* 2"),
+        ("<[name]>", "<S* >"),
+    ],
+)
+def test_a_slot_is_where_the_word_goes_whatever_stands_beside_it(template, caption):
+    assert fill_slot(template, "S*") == caption
+
+
+def test_a_trigger_in_brackets_touches_what_it_likes():
+    assert fill_slot("two {}s of<fox>", "<fox>") == "two <fox>s of<fox>"
+    with pytest.raises(ValueError, match="inside of <lora:fox:1> belongs to that name"):
+        fill_slot("a <lora:fox:1>", "fox")
+
+
 def test_the_word_may_be_used_more_than_once():
     assert fill_slot("{} on [name] under S*", "S*") == "S* on S* under S*"
 
 
-@pytest.mark.parametrize("template", ["a photo of a cat", "", "a photo of { }", "a photo of s*", "US*", "my{}"])
+@pytest.mark.parametrize("template", ["a photo of a cat", "", "a photo of { }", "a photo of s*", "US*", "<S*>"])
 def test_a_caption_without_the_word_is_refused_with_the_cure(template):
     with pytest.raises(ValueError, match=r"does not contain 'S\*'.*Write S\*, \{\} or \[name\]"):
         fill_slot(template, "S*")

@@ -237,6 +237,8 @@ def test_the_last_snapshot_is_the_word(read: Read) -> None:
     assert "It is a bare tensor: nothing in the file says that it is a word." in bare.warnings
 
 
+XL = {"clip_l": 768, "clip_g": 1280}
+
 SEVERAL: dict[str, tuple[Any, bool, dict[str, str], list[str]]] = {
     "F1": (latent_diffusion({"*": rows(1), "@": rows(2)}), True, {}, ["*", "@"]),
     "F2": (a1111({"*": rows(1), "@": rows(2)}), True, {}, ["*", "@"]),
@@ -277,6 +279,52 @@ def test_several_words_are_listed_by_name_and_one_is_chosen(name: str, read: Rea
     with pytest.raises(ValueError, match="no word cow"):
         load_embedding(path, word="cow")
     assert ("It also holds a LoRA, of which nothing is read." in file.warnings) == (name in ("F14", "F15"))
+
+
+@pytest.mark.parametrize("pickled", [False, True])
+@pytest.mark.parametrize("shape", [(-1,), (1, -1)])
+def test_numbered_vectors_are_one_word_in_their_order(pickled: bool, shape: tuple[int, ...], read: Read) -> None:
+    given = rows(12)
+    names = ["<fox>", *(f"<fox>_{number}" for number in range(1, 12))]
+    content = {name: row.reshape(shape).clone() for name, row in zip(names, given, strict=True)}
+    file = read(dict(sorted(content.items(), reverse=True)), pickled=pickled)
+    (word,) = file.words
+    assert (word.name, word.embedding.placeholder) == ("<fox>", "<fox>")
+    assert torch.equal(word.embedding.vectors["clip_l"], given)
+    assert "<fox>, <fox>_1, <fox>_2, <fox>_3, ... are read as one word of 12 vectors" in " ".join(file.warnings)
+
+
+def test_numbered_vectors_beside_other_words(read: Read) -> None:
+    content = {"<fox>": rows(1)[0], "<fox>_1": rows(2)[1], "<owl>": rows(3), "<fox-b>_1": rows(1), "<fox>_01": rows(1)}
+    found = read(content).words
+    sizes = {word.name: word.embedding.num_vectors for word in found}
+    assert sizes == {"<fox>": 2, "<owl>": 3, "<fox-b>_1": 1, "<fox>_01": 1}
+    bundle = {f"bundle_emb.fox{end}.{key}": rows(1, width) for end in ("", "_1") for key, width in XL.items()}
+    (word,) = read(bundle).words
+    assert word.name == "fox" and {key: len(part) for key, part in word.embedding.vectors.items()} == {
+        "clip_l": 2,
+        "clip_g": 2,
+    }
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ({"<fox>": rows(1), "<fox>_2": rows(1)}, r"but <fox>_1 is missing; each is read as a word of its own"),
+        ({"<fox>": rows(1), "<fox>_1": rows(1), "<fox>_3": rows(1)}, "<fox>_2 is missing"),
+        ({"<fox>": rows(1), "<fox>_1": rows(1, 1280)}, "differ in their text encoders or widths"),
+        ({"<fox>": rows(1), "<fox>_1": rows(2)}, "not each is a single vector"),
+        ({"<fox>": rows(2), "<fox>_1": rows(1)}, "not each is a single vector"),
+        (
+            {"bundle_emb.fox.clip_l": rows(1), "bundle_emb.fox_1.clip_g": rows(1, 1280)},
+            "differ in their text encoders or widths",
+        ),
+    ],
+)
+def test_names_that_only_look_numbered_stay_words(content: Any, why: str, read: Read) -> None:
+    file = read(content)
+    assert len(file.words) == len(content)
+    assert any(why in warning for warning in file.warnings)
 
 
 def test_a_bundle_of_two_encoders_is_one_word(read: Read) -> None:

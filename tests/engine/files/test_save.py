@@ -19,9 +19,10 @@ from safetensors.torch import load_file
 from ti_engine import TokenEmbedding, TrainConfig, TrainRecord
 from ti_engine.files import atomic, load_embedding, save_embedding, training_metadata
 from ti_engine.files.atomic import write_all_atomically
-from ti_engine.files.formats.metadata import description_metadata, merged_names, shortened
+from ti_engine.files.formats.metadata import description_metadata, shortened
 from ti_engine.files.thumbnail import SIDE, thumbnail
 from ti_engine.word.families import FAMILIES
+from ti_engine.word.merging import made_of
 
 
 def word(family: str = "sd1", count: int = 2, **fields: Any) -> TokenEmbedding:
@@ -116,7 +117,7 @@ def test_the_architecture_is_told_where_it_has_a_name(family: str, architecture:
 def test_what_its_maker_says_is_in_the_file(tmp_path: Path) -> None:
     said = description_metadata(
         title="My cat", author="A", license="CC0-1.0", description="A cat.", usage_hint="at the end", tags="cat, pet",
-        negative=True, thumbnail=thumbnail(torch.rand(3, 300, 900)), merged_from=merged_names(["a", "b, c"], [0.6, -1]),
+        negative=True, thumbnail=thumbnail(torch.rand(3, 300, 900)), merged_from=made_of(["a", "b, c"], [0.6, -1]),
     )  # fmt: skip
     (file,) = save_embedding(word(placeholder="<cat>", metadata=said), tmp_path / "a.safetensors")
     metadata = metadata_of(file)

@@ -193,7 +193,7 @@ def test_samples_depend_on_their_seed_alone() -> None:
     backend = build("v_prediction", torch.float32, tiny=True).backend()
     word = TokenEmbedding({"clip_l": draw(1, WIDTH).float()})
     state = torch.get_rng_state()
-    pair = backend.generate(["a S*", "a red S*"], word, [3, 4], 32, steps=3)
+    pair = backend.generate(["a S*", "a red S*"], {word.placeholder: word.vectors}, [3, 4], 32, steps=3)
     alone = backend.sample("a red S*", word, 4, 32, steps=3)
     assert pair.shape == (2, 3, 32, 32)
     assert float(pair.min()) >= 0 and float(pair.max()) <= 1

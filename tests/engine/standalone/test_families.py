@@ -298,7 +298,7 @@ def test_pictures_are_those_of_the_pipeline(name: str) -> None:
     pipeline.set_progress_bar_config(disable=True)
     backend = DiffusersBackend(pipeline)
     word = TokenEmbedding({key: row_of(pipeline, number, "cat")[0] for key, number in PLACES[kind].items()})
-    ours = backend.generate(["a photo of S*", "a red circle"], word, [3, 4], 32, steps=5)
+    ours = backend.generate(["a photo of S*", "a red circle"], {word.placeholder: word.vectors}, [3, 4], 32, steps=5)
     shape = (backend._autoencoder.channels, 4, 4)
     latents = torch.stack(
         [torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in (3, 4)]

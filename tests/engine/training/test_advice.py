@@ -19,9 +19,9 @@ def test_usual_settings_need_no_advice(changes):
         (
             4,
             dict(initial_words="a red ball"),
-            "1; it starts from the first only. Set num_vectors to 3, or choose a word",
+            "(1): no vector starts from red, ball. Set num_vectors to 3, or choose fewer words.",
         ),
-        (4, dict(initial_words="ball " * 100), "1; it starts from the first only. Choose a word of one token."),
+        (4, dict(initial_words="ball " * 100), "ball, ball, .... Choose fewer words."),
     ],
 )
 def test_what_is_probably_not_meant_is_said_before_the_run(num_pictures, changes, sentence):

@@ -1,9 +1,12 @@
+import re
+
 import pytest
 import torch
 from toy import WORDS, ToyBackend, toy_config
 
-from ti_engine import TokenEmbedding
-from ti_engine.training.start_vectors import initial_vectors
+from ti_engine import TokenEmbedding, setting_warnings
+from ti_engine.training.start_vectors import initial_vectors, start_sentence
+from ti_engine.word.token_text import is_punctuation, token_text
 
 TWO_ENCODERS = {"clip_l": 6, "clip_g": 5}
 
@@ -28,6 +31,93 @@ def test_words_are_spread_over_the_vectors_in_their_order(words, count, expected
     vectors = initial_vectors(backend, toy_config(initial_words=words, num_vectors=count))
     for key in TWO_ENCODERS:
         assert vectors[key].tolist() == [row(backend, word, key) for word in expected]
+
+
+class WithPunctuation(ToyBackend):
+    """Its tokenizer cuts words at punctuation, which are tokens as well; those of clip_g are cut otherwise."""
+
+    def word_tokens(self, words: str) -> dict[str, list[str]]:
+        texts = re.findall(r"\w+|[^\w\s]", words)
+        return {
+            key: texts if key == "clip_l" else [part for text in texts for part in (text, "")] for key in self.table
+        }
+
+    def word_vectors(self, words: str) -> dict[str, torch.Tensor]:
+        def vector(text: str, key: str) -> torch.Tensor:
+            rows = self.table[key].float()
+            return rows[WORDS.index(text)] if text in WORDS else torch.full((rows.shape[1],), 9.0)
+
+        tokens = self.word_tokens(words)
+        return {key: torch.stack([vector(text, key) for text in texts]) for key, texts in tokens.items()}
+
+
+@pytest.mark.parametrize(
+    ("words", "count", "expected"),
+    [
+        ("red, ball", 2, ["red", "ball"]),
+        ("red,ball.", 3, ["red", "red", "ball"]),
+        ("(red) - ball!", 2, ["red", "ball"]),
+        ("red\uff0cround\u3001ball", 3, ["red", "round", "ball"]),
+        ("red, round, ball", 2, ["red", "round"]),
+    ],
+)
+def test_no_vector_starts_from_punctuation(words, count, expected):
+    backend, config = WithPunctuation(widths=TWO_ENCODERS), toy_config(initial_words=words, num_vectors=count)
+    vectors = initial_vectors(backend, config)
+    for key in TWO_ENCODERS:
+        assert vectors[key].tolist() == [row(backend, word, key) for word in expected]
+    told = ", ".join(f"{number} {word}" for number, word in enumerate(expected, 1))
+    assert start_sentence(backend, config) == f"Started from these tokens, vector by vector: {told}."
+
+
+@pytest.mark.parametrize("words", [",", " - ", "\u3001!"])
+def test_punctuation_alone_is_no_start(words):
+    with pytest.raises(ValueError, match="holds no word"):
+        initial_vectors(WithPunctuation(), toy_config(initial_words=words))
+
+
+def test_what_else_vectors_start_from_is_told():
+    backend = ToyBackend(widths=TWO_ENCODERS)
+    assert start_sentence(backend, toy_config()) == "Started from random vectors."
+    word = TokenEmbedding({key: torch.ones(1, width) for key, width in TWO_ENCODERS.items()}, "fox")
+    assert start_sentence(backend, toy_config(), word) == "Started from the vectors of fox."
+
+
+def test_encoders_that_cut_words_otherwise_are_told_apart():
+    class Pieces(ToyBackend):
+        def word_tokens(self, words):
+            return {key: [words] if key == "clip_l" else [words[:2], words[2:]] for key in self.table}
+
+        def word_vectors(self, words):
+            return {key: self.table[key][: len(texts)].float() for key, texts in self.word_tokens(words).items()}
+
+    backend, config = Pieces(widths=TWO_ENCODERS), toy_config(initial_words="round", num_vectors=2)
+    told = start_sentence(backend, config)
+    assert told == "Started from these tokens, vector by vector: 1 round, 2 round (clip_l) and 1 ro, 2 und (clip_g)."
+    (warning,) = setting_warnings(backend, toy_config(initial_words="round"), 4)
+    assert "no vector starts from und. Set num_vectors to 2, or choose fewer words" in warning
+
+
+def test_initial_words_beside_an_embedding_are_refused():
+    with pytest.raises(ValueError, match=r"either from an embedding .* or from initial_words, which are 'red'"):
+        initial_vectors(ToyBackend(), toy_config(initial_words="red"), TokenEmbedding({"clip_l": torch.ones(1, 6)}))
+
+
+@pytest.mark.parametrize(
+    ("token", "text", "is_sign"),
+    [
+        ("heart</w>", "heart", False),
+        ("\u2581heart", "heart", False),
+        ("\u0120heart", "heart", False),
+        (",</w>", ",", True),
+        ("\u2581", "", True),
+        ("'s</w>", "'s", False),
+        ("--", "--", True),
+        ("\u00b0\u0143", "\u00b0\u0143", False),
+    ],
+)
+def test_tokens_are_told_as_a_person_writes_them(token, text, is_sign):
+    assert token_text(token) == text and is_punctuation(text) == is_sign
 
 
 def test_an_unknown_word_is_refused_by_the_backends_sentence():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
@@ -90,7 +90,7 @@ def description_metadata(
     """What only its maker can say of a word, as metadata for its TokenEmbedding; what is None or empty is left out.
 
     tags: separated by commas. negative: whether it belongs into the negative prompt. thumbnail: a data URL (see
-    thumbnail.py). merged_from: see `merged_names`.
+    thumbnail.py). merged_from: see `made_of` in merging.py.
     """
     given: dict[str, Any] = dict(
         title=title, author=author, license=license, description=description, usage_hint=usage_hint, tags=tags,
@@ -100,14 +100,6 @@ def description_metadata(
     if negative is not None:
         metadata["modelspec.is_negative_embedding"] = "true" if negative else "false"
     return metadata
-
-
-def merged_names(names: Sequence[str], weights: Sequence[float] | None = None) -> str:
-    """Where a merged word comes from: "cat (0.6), dog (0.4)". `names`: of the words or their files, without paths."""
-    plain = [name.replace(",", " ") for name in names]
-    if weights is None:
-        return ", ".join(plain)
-    return ", ".join(f"{name} ({weight:.6g})" for name, weight in zip(plain, weights, strict=True))
 
 
 def training_record(metadata: Mapping[str, str]) -> dict[str, Any]:
@@ -126,11 +118,13 @@ def training_metadata(
     model_hash: str | None,
     num_pictures: int,
     model_fingerprint: str | None = None,
+    started_from: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """How a word was learned, as metadata for its TokenEmbedding: one JSON record, without paths or names of people.
 
     model_hash: SHA-256 of the weights file in hex; model_fingerprint: another mark of the weights, where there is no
-    file. The loss curve is thinned to MAX_CURVE_POINTS.
+    file. started_from: "file" and "sha256" of the embedding whose vectors it started from. The loss curve is thinned to
+    MAX_CURVE_POINTS.
     """
     stride = max(1, math.ceil(len(record.losses) / MAX_CURVE_POINTS))
     steps = len(record.trajectory) - 1
@@ -139,6 +133,7 @@ def training_metadata(
         "settings": config.to_dict(),
         "versions": {"textual_inversion": VERSION, "torch": torch.__version__},
         "model": {"name": model_name, "sha256": model_hash, "fingerprint": model_fingerprint},
+        "started_from": None if started_from is None else dict(started_from),
         "num_pictures": num_pictures,
         "steps": steps,
         "returned_steps": [record.returned[0], record.returned[-1]],

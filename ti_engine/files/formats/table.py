@@ -13,6 +13,7 @@ from ..refused import Refused
 from .contents import BARE, Contents, quoted, sorted_contents
 from .encoders import encoder_of_key, known_width
 from .impostors import is_per_layer, kind_by_keys, looks_like_data, looks_like_parameter
+from .numbered import gathered
 
 NAMED = "diffusers"
 _BUNDLE = "bundle_emb."  # OneTrainer, A1111, ComfyUI
@@ -64,7 +65,8 @@ def find_words(container: Container) -> Found:
     for entry in FORMATS:
         if words := entry.find(contents):
             kept, said = _without_outputs(words)
-            return Found(entry.name, kept, _said(contents), [*warnings, *said, *_not_read(contents, words)])
+            kept, together = gathered(kept)
+            return Found(entry.name, kept, _said(contents), [*warnings, *said, *together, *_not_read(contents, words)])
     raise Refused(_instead(contents))
 
 

@@ -54,7 +54,7 @@ def encode(clip, text, *words):
 
 def load(*settings):
     with torch.inference_mode():
-        return plugin("nodes.embedding_file").LoadEmbedding.execute(*settings).args
+        return plugin("nodes.load_embedding").LoadEmbedding.execute(*settings).args
 
 
 NAMES = ["one.safetensors", "pets/two.safetensors", "three.pt", "pets/four.pt", "five.bin"]
@@ -117,17 +117,40 @@ def test_the_list_has_every_file_and_no_previews(folder, tmp_path):
     save(tmp_path / "outside.pt", rows())
     (folder / "link.pt").symlink_to(tmp_path / "outside.pt")
     (folder / "links").symlink_to(tmp_path)
+    for name in ("deep/seven.bin", "elsewhere/nine.pt", ".hidden/eight.pt"):
+        save(tmp_path / name, rows())
+    for link, to in (("deep/round", tmp_path), ("again", folder), ("more", tmp_path / "elsewhere")):
+        (tmp_path / link).symlink_to(to)
+    (tmp_path / "elsewhere/ring").symlink_to(tmp_path / "elsewhere/ring")
     (folder / "inside.pt").symlink_to(folder / "three.pt")
     (folder / "gone.pt").symlink_to(folder / "no.pt")
-    schema = plugin("nodes.embedding_file").LoadEmbedding.define_schema()
-    assert sorted(schema.inputs[0].options) == sorted([*listed, "five.png", "inside.pt"])
-    assert load("inside.pt")[0].num_vectors == 2
-    for name in ("link.pt", "links/outside.pt", str(tmp_path / "outside.pt")):
+    schema = plugin("nodes.load_embedding").LoadEmbedding.define_schema()
+    assert sorted(schema.inputs[0].options) == sorted(
+        [*listed, "five.png", "inside.pt", "link.pt", "links/outside.pt", "links/deep/seven.bin", "links/more/nine.pt",
+         "links/elsewhere/nine.pt"]
+    )  # fmt: skip
+    for name in ("inside.pt", "link.pt", "links/outside.pt", "links/deep/seven.bin"):
+        assert load(name)[0].num_vectors == 2
+    for name in (str(tmp_path / "outside.pt"), "links/../one.safetensors"):
         with pytest.raises(ValueError, match="leads out of the embeddings folders; copy the file"):
             load(name)
     for name in ("gone.pt", "x" * 5000, "a\0b"):
         with pytest.raises(ValueError, match="no embedding"):
             load(name)
+
+
+def test_names_behind_links_mean_what_they_mean_in_the_core_node(clip, folder, tmp_path):
+    save(tmp_path / "pets/fox.pt", rows(3))
+    (folder / "far").symlink_to(tmp_path / "pets")
+    (folder / "near").symlink_to(folder / "far")
+    (folder / "owl.pt").symlink_to(tmp_path / "pets/fox.pt")
+    wanted = core(clip.clip, "a embedding:far/fox")
+    for spelled in ("<fox>", "<far/fox>", "<near/fox.pt>", "<owl>", "embedding:near/fox", "embedding:owl"):
+        mine, report = encode(clip.clip, f"a {spelled}")
+        assert same(mine, wanted) and "Warning: emb" not in report, report
+    save(folder / "own/fox.pt", rows(3))
+    with pytest.raises(ValueError, match="could be any of"):
+        encode(clip.clip, "a <fox>")
 
 
 def test_one_of_several_words(folder):
@@ -150,7 +173,7 @@ def test_an_ambiguous_bundle_is_not_applied(clip, folder):
 
 
 def test_a_changed_file_is_read_again(clip, folder):
-    encode_node, load_node = plugin("nodes.encode_prompt").EncodePrompt, plugin("nodes.embedding_file").LoadEmbedding
+    encode_node, load_node = plugin("nodes.encode_prompt").EncodePrompt, plugin("nodes.load_embedding").LoadEmbedding
     prints, results = [], []
     for seed in (0, 0, 1):
         save(folder / "cat.safetensors", rows(seed=seed))
@@ -261,7 +284,7 @@ def test_letters_without_meaning_stay_what_they_are(clip, folder, word):
 
 
 def test_a_changed_other_half_is_noticed(folder):
-    node = plugin("nodes.embedding_file").LoadEmbedding
+    node = plugin("nodes.load_embedding").LoadEmbedding
     save_file({"<cat>": rows()}, folder / "learned_embeds.safetensors")
     prints = [node.fingerprint_inputs("learned_embeds.safetensors")]
     for seed in (0, 1):
@@ -284,14 +307,14 @@ def test_a_second_folder_with_the_same_name_is_told(clip, folder, tmp_path, monk
 
 def test_nothing_is_saved_through_a_link_that_leads_out(folder, tmp_path, word):
     (folder / "out").symlink_to(tmp_path)
-    save_node = plugin("nodes.embedding_file").SaveEmbedding
+    save_node = plugin("nodes.save_embedding").SaveEmbedding
     with pytest.raises(ValueError, match=r"'out/cat' leads out of the embeddings folders by a link"):
         save_node.execute(word(), "out/cat")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_saves_at_the_same_moment_take_different_names(folder, word):
-    save_node = plugin("nodes.embedding_file").SaveEmbedding
+    save_node = plugin("nodes.save_embedding").SaveEmbedding
     with ThreadPoolExecutor(8) as pool:
         saved = list(pool.map(lambda number: save_node.execute(word(number), "cat").args[1], range(1, 17)))
     assert len(set(saved)) == 16
@@ -351,6 +374,6 @@ def test_king_minus_man_plus_woman(clip):
 
 def test_what_is_merged_can_be_saved_and_named(clip, folder, word):
     merged, _ = merge(None, word(1, 768), word(1, 768, "T*"), weights="0.3, 0.7")
-    plugin("nodes.embedding_file").SaveEmbedding.execute(merged, "both")
+    plugin("nodes.save_embedding").SaveEmbedding.execute(merged, "both")
     assert load("both.safetensors")[0].metadata["modelspec.merged_from"] == "S* (0.3), T* (0.7)"
     assert same(encode(clip.clip, "a <both>")[0], core(clip.clip, "a embedding:both"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from types import SimpleNamespace
 
 import folder_paths
@@ -163,12 +164,93 @@ def test_it_tells_what_comfyui_makes_of_its_own_names(clip, word, monkeypatch):
         "folder.",
         "Warning: embedding:no is in none of the embeddings folders, so ComfyUI ignores it.",
         "Warning: ComfyUI cannot use wide.safetensors here and ignores embedding:wide; <wide> says why.",
+        "Warning: ComfyUI reads embedding:not_seen as words: it knows a name behind a space only.",
     ]
     assert ours(clip.clip, "a photo")[1] == "No embedding connected: as CLIP Text Encode."
     with torch.inference_mode():
         knows_none = small_families.build("Lumina 2").clip
     plugin("nodes.host.models.encoders").text_encoders(knows_none)["gemma2_2b"].tokenizer.embedding_directory = None
     assert "knows no embedding:one in this text encoder" in ours(knows_none, "a embedding:one")[1]
+    with torch.inference_mode():
+        ours_tokens = plugin("nodes.host.text.prompt").tokenize(knows_none, "a embedding:one\nb", {}, look_ups=[])
+        assert ours_tokens == knows_none.tokenize("a embedding:one\nb")
+
+
+@pytest.mark.parametrize("name", ["fox-2", "den/fox", "my_fox", "fox.v1", "fox-and-fox", "old fox"])
+def test_a_word_leaves_the_names_of_other_files_alone(clip, word, monkeypatch, name):
+    extensions = folder_paths.folder_names_and_paths["embeddings"][1]
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, "embeddings", ([str(clip.folder)], extensions))
+    fox = word(2, 768, "fox")
+    plugin("ti_engine.files").save_embedding(fox, clip.folder / "own.safetensors", overwrite=True)
+    save(clip, f"{name}.safetensors", torch.ones(1, 768) * 0.02)
+    spelled = f"embedding:{name}" if " " not in name else f"<{name}>"
+    core_name = "plain"
+    save(clip, "plain.safetensors", torch.ones(1, 768) * 0.02)
+    for text in ("fox beside {}", "({}:1.2), a fox", "{} fox", "embedding:fox and {}, fox"):
+        mine, report = ours(clip.clip, text.replace("{}", spelled), fox)
+        theirs = text.replace("embedding:fox", "fox").replace("fox", "embedding:own")
+        assert same(mine, core(clip.clip, theirs.replace("{}", f"embedding:{core_name}")))
+        assert report.startswith("fox: 2 vectors at position") and f"{name}.safetensors" in report
+    with pytest.raises(ValueError, match=rf"does not contain fox.* inside of .*{name}"):
+        ours(clip.clip, f"a {spelled}", fox)
+
+
+@pytest.mark.parametrize(
+    "tag", ["<red-fox-anim>", "<red-fox:1.1>", "<lora:red-fox:1>", "<my red-fox>", "<lyco:x:red-fox>"]
+)
+def test_an_unknown_tag_is_an_error_whatever_is_connected(clip, word, tag):
+    with pytest.raises(ValueError, match="no embedding"):
+        ours(clip.clip, f"a red-fox and {tag}", word(1, 768, "red-fox"))
+
+
+def test_a_name_that_was_put_in_a_bracket_of_a_model_without_weights_is_read_as_words(clip, word):
+    """Its tokenizer does not take brackets apart, so there is no space in front of the name."""
+    small = copy.copy(clip.clip)
+    small.tokenizer = copy.copy(small.tokenizer)
+    small.tokenizer.clip_l = copy.copy(small.tokenizer.clip_l)
+    if not hasattr(small.tokenizer.clip_l, "disable_weights"):
+        pytest.skip("this host weighs words in every text encoder")
+    small.tokenizer.clip_l.disable_weights = True
+    save(clip, "one.safetensors", torch.ones(1, 768) * 0.02)
+    text = "a (embedding:one:1.2) b"
+    mine, report = ours(small, text)
+    assert same(mine, core(small, text)) and "reads embedding:one:1.2 as words" in report
+    assert "embedding:one: ComfyUI's own" in ours(small, "a embedding:one b")[1]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\u4e00\u5f20S*\u7684\u7167\u7247",
+        "\u0e23\u0e39\u0e1bS*\u0e17\u0e35\u0e48",
+        "S*\u306e\u5199\u771f",
+        "S*\uc758 \uc0ac\uc9c4",
+    ],
+)
+def test_a_word_between_letters_of_scripts_without_spaces(clip, word, text):
+    plugin("ti_engine.files").save_embedding(word(2, 768), clip.folder / "own.safetensors", overwrite=True)
+    mine, report = ours(clip.clip, text, word(2, 768))
+    assert same(mine, core(clip.clip, text.replace("S*", " embedding:own ")))
+    assert report.startswith("S*: 2 vectors at")
+
+
+def test_composed_and_decomposed_letters_are_one_word(clip, word):
+    composed, decomposed = "pi\u00f1ata", "pin\u0303ata"
+    mine = [
+        ours(clip.clip, f"a {written}", word(1, 768, called))[0]
+        for written in (composed, decomposed)
+        for called in (composed, decomposed)
+    ]
+    assert all(same(mine[0], other) for other in mine[1:])
+    with pytest.raises(ValueError, match="Two embeddings have the placeholder"):
+        ours(clip.clip, f"a {composed}", word(1, 768, composed), word(2, 768, decomposed))
+    with pytest.raises(ValueError, match="does not contain"):
+        ours(clip.clip, "a resume\u0301", word(1, 768, "resume"))
+
+
+def test_an_embedding_without_a_name_is_one_sentence(clip, word):
+    with pytest.raises(ValueError, match="no name behind embedding:"):
+        ours(clip.clip, "a S* embedding:", word(1, 768))
 
 
 def test_a_placeholder_that_is_a_word_is_told(clip, word):

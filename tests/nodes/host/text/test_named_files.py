@@ -75,13 +75,13 @@ def test_names_are_spelled_in_one_way(name_files):
     text, files = name_files("(<cat>:1.2) and <CAT.safetensors>, <a, b. c>\n<Pets/Dog>x<cat><cat>")
     assert files == ["Cat.safetensors", "a, b. c.pt", "pets/dog.bin"]
     cat = "<Cat.safetensors>"
-    assert text == f"({cat}:1.2) and {cat}, <a, b. c.pt>\n<pets/dog.bin> x {cat}  {cat}"
+    assert text == f"({cat}:1.2) and {cat}, <a, b. c.pt>\n<pets/dog.bin>x{cat}{cat}"
 
 
 @pytest.mark.parametrize(
     "text",
     ["", "a photo", "a < b and c > d", "I <3 you", "x <= y >= z", "<- ->", "<>", "< cat >", "<|endoftext|>", "</cat>",
-     "<Prompt Start> a cat", "<token>", "a <S*> b", "<my-word> <cat\n>"],
+     "<Prompt Start> a cat", "<token>", "< S* >", "<my-word> <cat\n>"],
 )  # fmt: skip
 def test_other_uses_of_the_signs_stay_as_they_are(name_files, text):
     assert name_files(text, ["S*", "<my-word>"], "<token>") == (text, [])
@@ -89,6 +89,8 @@ def test_other_uses_of_the_signs_stay_as_they_are(name_files, text):
 
 def test_a_connected_word_goes_before_a_file(name_files):
     assert name_files("<cat>", ["<cat>"]) == ("<cat>", [])
+    decomposed = "<e\N{COMBINING ACUTE ACCENT}>"
+    assert name_files(decomposed, ["<\u00e9>"]) == (decomposed, [])
     assert name_files("a <cat>", ["cat"]) == ("a <Cat.safetensors>", ["Cat.safetensors"])
 
 
@@ -104,6 +106,22 @@ def test_a_connected_word_goes_before_a_file(name_files):
 def test_a_name_without_a_file_is_one_sentence(name_files, text, sentence):
     with pytest.raises(ValueError, match=sentence):
         name_files(f"a {text} b")
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("<S*>", r"no embedding file S\*; the connected word is written S\*, without < and >"),
+        ("<S*-anim>", r"no embedding file S\*-anim; there are"),
+        ("<lora:S*:1>", "take it out of the text"),
+        ("<my-word-2>", "no embedding file my-word-2"),
+        ("<S*:1.2>", r"written \(S\*:1\.2\)"),
+        ("<lora:my-word:1>", "take it out of the text"),
+    ],
+)
+def test_a_connected_word_makes_no_unknown_name_known(name_files, text, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        name_files(f"S* {text} <my-word>", ["S*", "<my-word>"])
 
 
 def test_no_files_at_all(named, nodes):
