@@ -1,8 +1,8 @@
 """Prompts with learned words: the host's own tokenizer does all the work, with our vectors as its embeddings.
 
 The host looks up `embedding:NAME` in a text through one method of its tokenizer. A copy of the tokenizer gets that
-method answered for private names, so weights, punctuation, prompt templates and the cutting into chunks are the host's
-to the last bit. This works too where the host itself has no such syntax.
+method answered for private names, so weights, punctuation and prompt templates are the host's to the last bit, and so is
+the cutting into chunks unless it would cut a word in two. This works too where the host itself has no such syntax.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ....ti_engine.word.placeholder import split_at_placeholder
 from ..models.encoders import is_language_model, text_encoders
+from .chunks import keep_words_whole
 
 Tokens = dict[str, list[list[tuple[Any, float]]]]
 """What the host calls tokens: key -> chunks of (token, weight), a token being a number or a vector [width]."""
@@ -68,11 +69,14 @@ class _Splitter:
         return getattr(self._tokenizer, name)
 
 
-def tokenize(clip: Any, text: str, words: Mapping[str, Mapping[str, Tensor]], weights: bool = True) -> Tokens:
+def tokenize(
+    clip: Any, text: str, words: Mapping[str, Mapping[str, Tensor]], weights: bool = True, whole: bool = True
+) -> Tokens:
     """`text` as the host's tokens with vectors in place of the words.
 
     words: placeholder -> encoder key -> [num_vectors, width], for every encoder of the CLIP. Without words this is
     `clip.tokenize(text)`. weights: whether language models weigh words written as (word:1.2); not in training.
+    whole: whether words are kept whole (see chunks.py) where the host would cut them between two chunks.
     """
     if not words:
         return clip.tokenize(text)
@@ -87,7 +91,7 @@ def tokenize(clip: Any, text: str, words: Mapping[str, Mapping[str, Tensor]], we
                 lent = _without_word(tokenizer, list(markers.values()))
             else:
                 rows = {markers[p]: _Rows(vectors[encoder.key]) for p, vectors in words.items()}
-                lent = _answering(tokenizer, rows, weights or not is_language_model(encoder.network))
+                lent = _answering(tokenizer, rows, weights or not is_language_model(encoder.network), whole)
             setattr(lender.tokenizer, name, lent)
     tokens = lender.tokenize(_mark(text, markers))
     return {
@@ -145,7 +149,7 @@ def _without_word(tokenizer: SDTokenizer, markers: Sequence[str]) -> SDTokenizer
     return copied
 
 
-def _answering(tokenizer: SDTokenizer, rows: Mapping[str, _Rows], weights: bool) -> SDTokenizer:
+def _answering(tokenizer: SDTokenizer, rows: Mapping[str, _Rows], weights: bool, whole: bool) -> SDTokenizer:
     """A copy of `tokenizer` that finds `rows` under their names, and every other name as before."""
     copied = copy.copy(tokenizer)
     if copied.embedding_directory is None:
@@ -169,6 +173,15 @@ def _answering(tokenizer: SDTokenizer, rows: Mapping[str, _Rows], weights: bool)
             return split(text, return_word_ids, **{**kwargs, "disable_weights": True})
 
         copied.tokenize_with_weights = unweighted  # pyright: ignore[reportAttributeAccessIssue]
+    if whole and tokenizer.pad_to_max_length:
+        in_numbered_chunks = copied.tokenize_with_weights
+
+        def in_chunks(text: str, return_word_ids: bool = False, **kwargs: Any) -> Any:
+            chunks = in_numbered_chunks(text, True, **kwargs)
+            chunks = keep_words_whole(chunks, tokenizer, lambda token: isinstance(token, _Row))
+            return chunks if return_word_ids else [[token[:2] for token in chunk] for chunk in chunks]
+
+        copied.tokenize_with_weights = in_chunks  # pyright: ignore[reportAttributeAccessIssue]
     return copied
 
 
