@@ -1,8 +1,8 @@
 """Prompts with learned words: the host's own tokenizer does all the work, with our vectors as its embeddings.
 
 The host looks up `embedding:NAME` in a text through one method of its tokenizer. A copy of the tokenizer gets that
-method answered for private names, so weights, punctuation and prompt templates are the host's to the last bit, and so is
-the cutting into chunks unless it would cut a word in two. This works too where the host itself has no such syntax.
+method answered for private names, so weights, punctuation and prompt templates are the host's to the last bit, and so
+is the cutting into chunks unless it would cut a word in two. This works too where the host itself has no such syntax.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ def tokens_of(clip, text, words, **options):
 def spelled(chunks, **words):
     """Chunks with vectors spelled as name and row, so that they can be compared."""
     names = {tuple(row.tolist()): f"{name}{i}" for name, rows in words.items() for i, row in enumerate(rows)}
-    return [[(names[tuple(t.tolist())] if torch.is_tensor(t) else t, weight) for t, weight in chunk] for chunk in chunks]
+    return [[(names[tuple(t.tolist())] if torch.is_tensor(t) else t, weight) for t, weight in part] for part in chunks]
 
 
 def chunk(*tokens, pad=END):
