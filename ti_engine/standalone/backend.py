@@ -16,6 +16,7 @@ from ..training.backend import EncodedCaptions, EncodedPictures, EncoderInfo, Wo
 from ..training.gradients import FLOAT16_LOSS_SCALE
 from ..word.embedding import TokenEmbedding
 from ..word.families import describe_widths
+from ..word.placeholder import split_at_placeholder
 from .autoencoder import Autoencoder
 from .families import Conditions, family_of
 from .schedule import diffusion_levels, flow_levels, noise_schedule
@@ -91,9 +92,10 @@ class DiffusersBackend:
             raise ValueError(f"The model has the text encoders {', '.join(self._text)}, not {key!r}.")
         return self._text[key].nearest_words(vector, count)
 
-    def check_captions(self, captions: Sequence[str], placeholder: str, num_vectors: int) -> None:
-        for encoder in self._text.values():
-            encoder.tokenizer.check(captions, placeholder, num_vectors)
+    def rows_read(self, captions: Sequence[str], placeholder: str, num_vectors: int) -> dict[str, list[set[int]]]:
+        return {
+            key: encoder.tokenizer.rows_read(captions, placeholder, num_vectors) for key, encoder in self._text.items()
+        }
 
     def encode(self, captions: Sequence[str], words: Words, differentiable: bool) -> EncodedCaptions:
         """As the Protocol says, each distinct caption encoded once; `cond` is a Conditioning.
@@ -204,7 +206,20 @@ class DiffusersBackend:
         had = {key: rows.shape[1] for key, rows in embedding.vectors.items()}
         if any(had.get(key) != width for key, width in wanted.items()):
             raise ValueError(f"The embedding holds {describe_widths(had)}; this model takes {describe_widths(wanted)}.")
+        self._check_windows(prompts, embedding)
         return self.encode(prompts, {embedding.placeholder: embedding.vectors}, differentiable=False).cond.rows()
+
+    def _check_windows(self, prompts: Sequence[str], embedding: TokenEmbedding) -> None:
+        """ValueError for a prompt with the word in it of which a text encoder does not read every vector."""
+        word, count = embedding.placeholder, embedding.num_vectors
+        distinct = [text for text in dict.fromkeys(prompts) if len(split_at_placeholder(text, word)) > 1]
+        for key, read in self.rows_read(distinct, word, count).items():
+            for text, rows in zip(distinct, read, strict=True):
+                if len(rows) < count:
+                    raise ValueError(
+                        f"{key} reads {len(rows)} of the {count} vectors of {word} in the text {text!r}: what stands "
+                        f"before it is too long. Shorten that, or move {word} towards the beginning."
+                    )
 
     def _encode_empty(self, cond: Conditions) -> dict[str, Tensor]:
         """What pictures are guided away from, as the pipeline has it: the empty text, or for most SDXL models zeros."""

@@ -20,6 +20,7 @@ from .core_words import core_word_lines, core_words
 from .folders import embedding_path
 from .named_files import file_placeholder, name_files
 from .prompt import contains, positions, tokenize
+from .reading_report import check_read, placing_lines, unread_lines
 
 
 def encode_prompt(clip: Any, text: str, embeddings: Sequence[TokenEmbedding]) -> tuple[Any, str]:
@@ -47,24 +48,20 @@ def encode_prompt(clip: Any, text: str, embeddings: Sequence[TokenEmbedding]) ->
     words |= {e.placeholder: vectors_for(clip, e) for e in named}
     core = core_words(clip, text, words)
     tokens = tokenize(clip, text, words)
-    for placeholder, vectors in words.items():
-        if not any(positions(tokens, vectors).values()):
-            raise ValueError(
-                f"{placeholder} occurs in the text only inside of another learned word's placeholder, so its embedding "
-                f"would do nothing. Write {placeholder} on its own, or disconnect it."
-            )
+    check_read(text, tokens, words)
     lines = [_applied(p, vectors, tokens) for p, vectors in words.items()]
     lines += [line for e in (*embeddings, *named) for line in _not_as_it_says(e, words[e.placeholder])]
+    lines += placing_lines(clip, text, tokens, words)
     lines += core_word_lines(clip, core)
     for embedding in embeddings:
         told = placeholder_warnings(embedding.placeholder, lambda word: _num_tokens(clip, word))
         warnings += [f"Warning: {warning}" for warning in told]
-    report = "\n".join([*lines, *warnings]) or "No embedding connected: as CLIP Text Encode."
     conditioning = clip.encode_from_tokens_scheduled(tokens)
     if not all(bool(cond.isfinite().all()) for cond, _ in conditioning):
         named_core = {f"embedding:{name}": vectors for name, vectors in core.items()}
         raise ValueError(why_broken(clip, words | named_core, tokens))
-    return conditioning, report
+    warnings += unread_lines(clip, text, tokens, words)
+    return conditioning, "\n".join([*lines, *warnings]) or "No embedding connected: as CLIP Text Encode."
 
 
 def check_clip(clip: Any) -> None:
