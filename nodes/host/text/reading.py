@@ -43,6 +43,16 @@ def places_of(tokens: Tokens, rows: Tensor) -> list[Place]:
     ]
 
 
+def check_encodable(tokens: Tokens) -> None:
+    """Raises ValueError for a text that the host cuts into chunks of different lengths, which its encoders refuse."""
+    for key, chunks in tokens.items():
+        if len({len(chunk) for chunk in chunks}) > 1:
+            raise ValueError(
+                f"The text has {sum(map(len, chunks))} tokens for {key}, and ComfyUI can encode no more than "
+                f"{len(chunks[0])} with it; shorten the text."
+            )
+
+
 def places_read(clip: Any, tokens: Tokens, vectors: Mapping[str, Tensor], encode: Encode) -> dict[str, list[Place]]:
     """Encoder key -> those of `places_of` its rows in `vectors` whose token the model gets something of.
 

@@ -11,13 +11,14 @@ from torch import Tensor
 from ....ti_engine.word.families import and_list
 from ....ti_engine.word.placeholder import split_at_placeholders
 from .prompt import Tokens, tokenize
-from .reading import Place, places_of, places_read
+from .reading import Place, check_encodable, places_of, places_read
 
 Words = Mapping[str, Mapping[str, Tensor]]
 
 
 def check_read(text: str, tokens: Tokens, words: Words) -> None:
-    """Raises ValueError for a word of which `tokens`, made of `text`, hold nothing."""
+    """Raises ValueError for a word of which `tokens`, made of `text`, hold nothing, and as check_encodable does."""
+    check_encodable(tokens)
     parts = [part for part, is_word in split_at_placeholders(text, words) if is_word]
     for placeholder, vectors in words.items():
         if any(places_of(tokens, rows) for rows in vectors.values()):
