@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ....ti_engine.word.families import and_list
@@ -55,6 +56,15 @@ def placing_lines(clip: Any, text: str, tokens: Tokens, words: Words) -> list[st
     return lines
 
 
+def cut_core_lines(tokens: Tokens, core: Words) -> list[str]:
+    """A warning for every word of the host's own syntax (see core_words) that it has cut in two."""
+    return [
+        f"Warning: ComfyUI cuts embedding:{name} in two between two chunks of text; <{name}> is kept whole."
+        for name, vectors in core.items()
+        if any(rows.ndim == 2 and _is_cut(tokens, rows) for rows in vectors.values())
+    ]
+
+
 def unread_lines(clip: Any, text: str, tokens: Tokens, words: Words) -> list[str]:
     """A warning for every word and text encoder that does not read the whole of it wherever it stands in `text`.
 
@@ -73,6 +83,15 @@ def unread_lines(clip: Any, text: str, tokens: Tokens, words: Words) -> list[str
                     "the beginning."
                 )
     return lines
+
+
+def _is_cut(tokens: Tokens, rows: Tensor) -> bool:
+    """Whether one of `rows` [num_vectors, width] ends a chunk and the next one begins the next."""
+    chunks = [[[t for t, *_ in chunk if isinstance(t, Tensor)] for chunk in chunks] for chunks in tokens.values()]
+    ends = [(a[-1], b[0]) for of_key in chunks for a, b in pairwise(of_key) if a and b]
+    return any(
+        torch.equal(row, end) and torch.equal(after, begin) for end, begin in ends for row, after in pairwise(rows)
+    )
 
 
 def _cuts(places: Sequence[Place]) -> int:

@@ -20,7 +20,7 @@ from .core_words import core_word_lines, core_words
 from .folders import embedding_path
 from .named_files import file_placeholder, name_files
 from .prompt import contains, positions, tokenize
-from .reading_report import check_read, placing_lines, unread_lines
+from .reading_report import check_read, cut_core_lines, placing_lines, unread_lines
 
 
 def encode_prompt(clip: Any, text: str, embeddings: Sequence[TokenEmbedding]) -> tuple[Any, str]:
@@ -52,7 +52,7 @@ def encode_prompt(clip: Any, text: str, embeddings: Sequence[TokenEmbedding]) ->
     lines = [_applied(p, vectors, tokens) for p, vectors in words.items()]
     lines += [line for e in (*embeddings, *named) for line in _not_as_it_says(e, words[e.placeholder])]
     lines += placing_lines(clip, text, tokens, words)
-    lines += core_word_lines(clip, core)
+    lines += [*core_word_lines(clip, core), *cut_core_lines(tokens, core)]
     for embedding in embeddings:
         told = placeholder_warnings(embedding.placeholder, lambda word: _num_tokens(clip, word))
         warnings += [f"Warning: {warning}" for warning in told]

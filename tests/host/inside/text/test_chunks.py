@@ -6,15 +6,21 @@ import pytest
 import small_families
 import torch
 from in_host import plugin
-from small_clip import small_clip
+from safetensors.torch import save_file
+from small_clip import core, same, small_clip
 
 START, END, WIDTH = 49406, 49407, 768
 COMMA, THING = 267, 946  # CLIP's numbers of "," and "thing"
 
 
 @pytest.fixture(scope="module")
-def clip(tmp_path_factory):
-    return small_clip(tmp_path_factory.mktemp("embeddings"))
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("embeddings")
+
+
+@pytest.fixture(scope="module")
+def clip(folder):
+    return small_clip(folder)
 
 
 @pytest.fixture(scope="module")
@@ -47,11 +53,12 @@ def word(name, count, weight=1.0):
     return [(f"{name}{row}", weight) for row in range(count)]
 
 
+@pytest.mark.parametrize("weights", [True, False])  # in prompts and in training
 @pytest.mark.parametrize("count", [1, 7, 8, 9, 20, 75])
 @pytest.mark.parametrize("before", [0, 1, 54, 55, 66, 67, 68, 74, 75, 76, 149])
-def test_a_word_stands_whole(clip, count, before):
+def test_a_word_stands_whole(clip, count, before, weights):
     rows = rows_of(count)
-    (chunks,) = tokens_of(clip, ", " * before + "S* thing", {"S*": {"clip_l": rows}}).values()
+    (chunks,) = tokens_of(clip, ", " * before + "S* thing", {"S*": {"clip_l": rows}}, weights=weights).values()
     full, left = divmod(before, 75)
     expected = [[COMMA] * 75 for _ in range(full)] + [[COMMA] * left]
     if left + count > 75:
@@ -120,3 +127,44 @@ def test_the_hosts_own_cut_can_be_asked_for(clip):
     (chunks,) = tokens_of(clip, text, {"S*": {"clip_l": rows}}, whole=False).values()
     s = word("s", 9)
     assert spelled(chunks, s=rows) == [chunk(*[COMMA] * 70, *s[:5]), chunk(*s[5:])]
+
+
+def encoded(clip, text, **words):
+    """The conditioning that Encode Prompt with S* gives, and its report; `star` is S*."""
+    engine = plugin("ti_engine")
+    connected = [engine.TokenEmbedding(rows, "S*" if name == "star" else name) for name, rows in words.items()]
+    with torch.inference_mode():
+        return plugin("nodes.host.text.words").encode_prompt(clip, text, connected)
+
+
+def test_the_conditioning_is_that_of_the_tokens_by_hand(clip, sdxl):
+    encoders = plugin("nodes.host.models.encoders").text_encoders(sdxl)
+    rows = {key: rows_of(10, encoder.width) for key, encoder in encoders.items()}
+    filled = [COMMA] * 70
+    by_hand = {
+        "g": [chunk(*filled, pad=0), chunk(*((row, 1.3) for row in rows["clip_g"]), THING, pad=0)],
+        "l": [chunk(*filled), chunk(*((row, 1.3) for row in rows["clip_l"]), THING)],
+    }
+    with torch.inference_mode():
+        theirs = sdxl.encode_from_tokens_scheduled(by_hand)
+    assert same(encoded(sdxl, ", " * 70 + "(S*:1.3) thing", star=rows)[0], theirs)
+
+
+@pytest.mark.parametrize("count", [8, 20])
+@pytest.mark.parametrize("text", ["{} thing", ", " * 55 + "{} end", ", " * 75 + "{}", "({}:1.2) " + "thing, " * 50])
+def test_a_long_word_that_the_host_keeps_whole_is_its_own_embedding(clip, folder, count, text):
+    rows = rows_of(count)
+    save_file({"emb_params": rows}, folder / f"long{count}.safetensors")
+    theirs = core(clip, text.replace("{}", f"embedding:long{count}"))
+    assert same(encoded(clip, text.replace("{}", "S*"), star={"clip_l": rows})[0], theirs)
+
+
+def test_the_hosts_own_embedding_is_cut_as_the_host_does_and_that_is_told(clip, folder):
+    one, many = rows_of(1), rows_of(12)
+    save_file({"emb_params": one}, folder / "one.safetensors")
+    save_file({"emb_params": many}, folder / "many.safetensors")
+    text = "{}" + ", " * 68 + "embedding:many thing"
+    ours, report = encoded(clip, text.replace("{}", "S*"), star={"clip_l": one})
+    assert same(ours, core(clip, text.replace("{}", "embedding:one")))
+    assert "Warning: ComfyUI cuts embedding:many in two" in report
+    assert "cuts" not in encoded(clip, "S* embedding:many embedding:many", star={"clip_l": one})[1]
