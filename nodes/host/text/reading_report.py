@@ -87,11 +87,14 @@ def unread_lines(clip: Any, text: str, tokens: Tokens, words: Words) -> list[str
 
 def _is_cut(tokens: Tokens, rows: Tensor) -> bool:
     """Whether one of `rows` [num_vectors, width] ends a chunk and the next one begins the next."""
-    chunks = [[[t for t, *_ in chunk if isinstance(t, Tensor)] for chunk in chunks] for chunks in tokens.values()]
-    ends = [(a[-1], b[0]) for of_key in chunks for a, b in pairwise(of_key) if a and b]
-    return any(
-        torch.equal(row, end) and torch.equal(after, begin) for end, begin in ends for row, after in pairwise(rows)
-    )
+    pairs = [pair for chunks in tokens.values() for pair in pairwise(chunks)]
+    vectors = [[[t for t, *_ in chunk if _is_like(t, rows)] for chunk in pair] for pair in pairs]
+    ends = [torch.stack([before[-1], after[0]]) for before, after in vectors if before and after]
+    return any(torch.equal(end, rows[i : i + 2]) for end in ends for i in range(len(rows) - 1))
+
+
+def _is_like(token: Any, rows: Tensor) -> bool:
+    return isinstance(token, Tensor) and (token.dtype, token.device) == (rows.dtype, rows.device)
 
 
 def _cuts(places: Sequence[Place]) -> int:
