@@ -217,7 +217,7 @@ class DiffusersBackend:
             for text, rows in zip(distinct, read, strict=True):
                 if len(rows) < count:
                     raise ValueError(
-                        f"{key} reads {len(rows)} of the {count} vectors of {word} in the text {text!r}: what stands "
+                        f"{key} reads {len(rows)} of {count} vector(s) of {word} in the text {text!r}: what stands "
                         f"before it is too long. Shorten that, or move {word} towards the beginning."
                     )
 

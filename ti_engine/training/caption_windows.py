@@ -59,8 +59,8 @@ def _never_read(blind: Sequence[str], others: Sequence[str], captions: Sequence[
 
 
 def _partly_read(caption: str, counts: Mapping[str, int], placeholder: str, num_vectors: int) -> str:
-    of = f"the {num_vectors} vectors of {placeholder}"
-    reads = [f"{key} reads {'none' if not count else f'only {count}'} of {of}" for key, count in counts.items()]
+    of = f"the {num_vectors} vectors of {placeholder}" if num_vectors > 1 else placeholder
+    reads = [f"{key} reads {f'only {count}' if count else 'none'} of {of}" for key, count in counts.items()]
     return (
         f"In the caption {_shortened(caption)!r} {and_list(reads)}: what stands before it is too long. Shorten that, "
         f"or move {placeholder} towards the beginning."

@@ -78,7 +78,7 @@ def unread_lines(clip: Any, text: str, tokens: Tokens, words: Words) -> list[str
             expected = len(rows) * parts.count(placeholder)
             if len(read[key]) < expected:
                 lines.append(
-                    f"Warning: {key} reads {len(read[key]) or 'none'} of the {expected} vectors that stand for "
+                    f"Warning: {key} reads {len(read[key]) or 'none'} of the {expected} vector(s) that stand for "
                     f"{placeholder}: the text before is too long for it. Shorten that, or move {placeholder} towards "
                     "the beginning."
                 )

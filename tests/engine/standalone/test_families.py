@@ -266,7 +266,7 @@ def test_vectors_that_are_read_are_those_with_a_gradient(kind: str, before: int)
 def test_a_prompt_that_hides_a_part_of_the_word_is_refused() -> None:
     backend = DiffusersBackend(build_pipeline("flux"))
     word = TokenEmbedding(draw_vectors(backend, 2))
-    with pytest.raises(ValueError, match=r"^clip_l reads 1 of the 2 vectors of S\*.*Shorten"):
+    with pytest.raises(ValueError, match=r"^clip_l reads 1 of 2 vector\(s\) of S\*.*Shorten"):
         backend.generate(["red " * 74 + "S*"], word, [1], 32, steps=1)
     backend.generate(["S* " + "red " * 74, "red " * 90], word, [1, 2], 32, steps=1)
 

@@ -129,14 +129,14 @@ def test_a_prompt_that_hides_the_word_from_an_encoder_is_warned_of():
     clip = built("Flux dev").clip
     for _ in range(2):  # what is known of the CLIP is not asked for again
         report = report_of(clip, LATE, 2)
-        assert "Warning: clip_l reads none of the 2 vectors that stand for S*" in report and "t5xxl reads" not in report
-    assert "Warning: clip_l reads 1 of the 2 vectors" in report_of(clip, "S* and " + LATE)
+        assert "Warning: clip_l reads none of the 2 vector(s) that stand for S*" in report and "t5xxl reads" not in report
+    assert "Warning: clip_l reads 1 of the 2 vector(s)" in report_of(clip, "S* and " + LATE)
     assert "Warning" not in report_of(clip, "S* " + "photo " * 90)
 
 
 def test_a_prompt_that_hides_a_part_of_the_word_is_warned_of():
     clip = built("LongCat Image").clip
-    assert "Warning: qwen25_7b reads 4 of the 6 vectors" in report_of(clip, "photo " * 508 + "S*", 6)
+    assert "Warning: qwen25_7b reads 4 of the 6 vector(s)" in report_of(clip, "photo " * 508 + "S*", 6)
     with pytest.raises(ValueError, match=r"qwen25_7b reads nothing of S\*.*Shorten"):
         report_of(clip, "photo " * 520 + "S*")
 
