@@ -149,7 +149,7 @@ class Train(io.ComfyNode):
             record, samples, fingerprint = _learn(backend, config, pictures, plan.own)
             if not record.losses:  # the start is no learned word, and must not be saved as one
                 raise ValueError(record.stopped or "Nothing was learned.")
-            warnings += result_warnings(backend, config, record)
+            warnings += record.warnings + result_warnings(backend, config, record)
             cost = backend.cost(config.batch_size // record.parts)
             pairs = plan.describe(names, _MOST_CAPTIONS)
             report = train_report(backend, config, record, time.monotonic() - started, warnings, cost, pairs)
@@ -190,6 +190,9 @@ def _learn(
         with backend.lent(config.batch_size, config.resolution, config.gradient_checkpointing):
             for step in train(backend, dataset, config):
                 record = step.record
+                if not step.index:
+                    for warning in record.warnings:  # now, and not only when hours of training are over
+                        _log.warning("%s", warning)
                 progress.step(step)
                 is_due = config.preview_every and step.index % config.preview_every == 0 and step.index < config.steps
                 if is_due and step.index not in samples:

@@ -28,7 +28,7 @@ from .models.fingerprint import weights_fingerprint
 from .models.known_families import UNPROVEN
 from .models.vocabulary import Vocabulary
 from .sampling import sample_picture
-from .text.caption_encoding import encode_captions
+from .text.caption_encoding import encode_captions, rows_read
 from .text.frozen_prefix import prompt_prefixes
 
 _ACTIVATIONS = 8  # training keeps the activations that sampling frees; times the host's own estimate for sampling
@@ -210,8 +210,10 @@ class HostBackend:
         raw = raw.clone()
         return raw.unsqueeze(2) if self._family.film and raw.ndim == 4 else raw
 
-    def check_captions(self, captions: Sequence[str], placeholder: str, num_vectors: int) -> None:
-        """All fit: the host goes on in further chunks."""
+    def rows_read(self, captions: Sequence[str], placeholder: str, num_vectors: int) -> dict[str, list[set[int]]]:
+        """As the Protocol says; no caption is too long, because the host goes on in further chunks."""
+        vectors = {key: torch.full((num_vectors, info.width), info.rms) for key, info in self.encoders.items()}
+        return rows_read(self._clip, captions, {placeholder: vectors})
 
     def encode(self, captions: Sequence[str], words: Words, differentiable: bool) -> EncodedCaptions:
         return encode_captions(self._clip, captions, words, differentiable, self._family.joins_captions)

@@ -61,6 +61,8 @@ class ToyBackend:
     """Whether `save_memory` was called."""
     loaded: float = 1.0
     """Share of the weights that is loaded; at least a quarter has to be."""
+    windows: Mapping[str, int] = field(default_factory=dict)
+    """Tokens that an encoder reads of a text, where it does not read all."""
 
     def __post_init__(self) -> None:
         self.schedule = toy_schedule(self.prediction, self.dtype)
@@ -105,11 +107,17 @@ class ToyBackend:
         mean = F.avg_pool2d(pictures, 8)[:, :2].to(self.dtype) * 2 - 1
         return EncodedPictures(mean, torch.full_like(mean, SPREAD))
 
-    def check_captions(self, captions: Sequence[str], placeholder: str, num_vectors: int) -> None:
+    def rows_read(self, captions: Sequence[str], placeholder: str, num_vectors: int) -> dict[str, list[set[int]]]:
+        read: dict[str, list[set[int]]] = {key: [] for key in self.widths}
         for caption in captions:
-            words = re.findall(rf"{re.escape(placeholder)}|\w+", caption)
-            if len(words) + words.count(placeholder) * (num_vectors - 1) > PLACES:
+            tokens: list[int] = []
+            for token in re.findall(rf"{re.escape(placeholder)}|\w+", caption):
+                tokens += range(num_vectors) if token == placeholder else [-1]
+            if len(tokens) > PLACES:
                 raise ValueError(f"The text {caption!r} does not fit.")
+            for key, rows in read.items():
+                rows.append({row for row in tokens[: self.windows.get(key)] if row >= 0})
+        return read
 
     def encode(self, captions: Sequence[str], words: Words, differentiable: bool) -> EncodedCaptions:
         with torch.set_grad_enabled(differentiable):
@@ -128,7 +136,7 @@ class ToyBackend:
         for token in re.findall("|".join([*map(re.escape, words), r"\w+"]), caption):
             known = [WORDS.index(token)] if token in WORDS else []
             rows.append(words[token][key] if token in words else self.table[key][known])
-        tokens = torch.cat(rows).to(self.dtype)
+        tokens = torch.cat(rows).to(self.dtype)[: self.windows.get(key)]
         return torch.tanh(0.15 * (self.places[: len(tokens), None] * tokens).sum(0) @ self.rotation[key])
 
     def centre(self, cond: Tensor) -> Tensor:

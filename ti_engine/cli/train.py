@@ -134,6 +134,9 @@ def learn(
         with bar:
             for step in train(backend, dataset, config, start_run(backend, config, start)):
                 record = step.record
+                if not step.index:
+                    for warning in record.warnings:
+                        bar.write(f"warning: {warning}", file=sys.stderr)
                 bar.update(step.index - bar.n)
                 if math.isfinite(step.loss):
                     bar.set_postfix(loss=f"{step.loss:.4f}", refresh=False)

@@ -16,6 +16,7 @@ from ..training.backend import EncodedCaptions, EncodedPictures, EncoderInfo, Wo
 from ..training.gradients import FLOAT16_LOSS_SCALE
 from ..word.embedding import TokenEmbedding
 from ..word.families import describe_widths
+from ..word.placeholder import split_at_placeholder
 from .autoencoder import Autoencoder
 from .families import Conditions, family_of
 from .schedule import diffusion_levels, flow_levels, noise_schedule
@@ -94,9 +95,10 @@ class DiffusersBackend:
             raise ValueError(f"The model has the text encoders {', '.join(self._text)}, not {key!r}.")
         return self._text[key].nearest_words(vector, count)
 
-    def check_captions(self, captions: Sequence[str], placeholder: str, num_vectors: int) -> None:
-        for encoder in self._text.values():
-            encoder.tokenizer.check(captions, placeholder, num_vectors)
+    def rows_read(self, captions: Sequence[str], placeholder: str, num_vectors: int) -> dict[str, list[set[int]]]:
+        return {
+            key: encoder.tokenizer.rows_read(captions, placeholder, num_vectors) for key, encoder in self._text.items()
+        }
 
     def encode(self, captions: Sequence[str], words: Words, differentiable: bool) -> EncodedCaptions:
         """As the Protocol says, each distinct caption encoded once; `cond` is a Conditioning.
@@ -176,6 +178,7 @@ class DiffusersBackend:
         if negative and not self._family.negative:
             raise ValueError(f"{self._family.title} takes no negative prompt; leave it out.")
         self._check_words(words)
+        self._check_windows(prompts, words)
         side = resolution or self.resolution
         latents = self._draw_noise(seeds, side // self._autoencoder.factor)
         levels = self._levels(side, steps).to(latents)
@@ -214,6 +217,19 @@ class DiffusersBackend:
                     f"The embedding {placeholder} holds {describe_widths(had)}; this model takes "
                     f"{describe_widths(wanted)}."
                 )
+
+    def _check_windows(self, prompts: Sequence[str], words: Words) -> None:
+        """ValueError for a prompt with a word in it of which a text encoder does not read every vector."""
+        for word, vectors in words.items():
+            count = max(map(len, vectors.values()))
+            distinct = [text for text in dict.fromkeys(prompts) if len(split_at_placeholder(text, word)) > 1]
+            for key, read in self.rows_read(distinct, word, count).items():
+                for text, rows in zip(distinct, read, strict=True):
+                    if len(rows) < count:
+                        raise ValueError(
+                            f"{key} reads {len(rows)} of {count} vector(s) of {word} in the text {text!r}: what stands "
+                            f"before it is too long. Shorten that, or move {word} towards the beginning."
+                        )
 
     def _encode_negative(self, negative: str, words: Words, cond: Conditions) -> dict[str, Tensor]:
         """What pictures are guided away from. An empty text is, for most SDXL models, zeros, as the pipeline has it."""

@@ -40,7 +40,7 @@ class WordTokenizer:
     """A tokenizer as pipelines call it, which also knows learned words. All else is the tokenizer's own.
 
     tokenizer: any callable text -> {"input_ids": [..., end]} with `get_vocab`. length: tokens of a text, the special
-    ones included. cuts: a longer text is cut, as pipelines do, unless that cuts the word; else it is a ValueError.
+    ones included. cuts: a longer text is cut, as pipelines do, a word too (see `rows_read`); else it is a ValueError.
     """
 
     def __init__(self, tokenizer: Any, length: int, cuts: bool = False) -> None:
@@ -63,12 +63,14 @@ class WordTokenizer:
         mask = [[1] * len(row) + [0] * (self.model_max_length - len(row)) for row in rows]
         return SimpleNamespace(input_ids=torch.tensor(ids), attention_mask=torch.tensor(mask))
 
-    def check(self, texts: Sequence[str], placeholder: str, count: int) -> None:
-        """Raises ValueError for a text that does not fit with `count` vectors at every placeholder."""
+    def rows_read(self, texts: Sequence[str], placeholder: str, count: int) -> list[set[int]]:
+        """Of each text, the numbers from 0 of the `count` vectors at the placeholder that are not cut away.
+
+        Raises ValueError for a text that is too long where none is cut.
+        """
         self.words = {placeholder: range(count)}
         try:
-            for text in texts:
-                self._row(text)
+            return [{-1 - token for token in self._row(text) if token < 0} for text in texts]
         finally:
             self.words = {}
 
@@ -88,8 +90,7 @@ class WordTokenizer:
                 tokens += [-1 - number for number in self.words[part]]
             else:
                 tokens += self._ids_after_word(part) if tokens else self.ids(part)
-        over = tokens[self.capacity :]
-        if over and (not self._cuts or min(over) < 0):
+        if len(tokens) > self.capacity and not self._cuts:
             sizes = "".join(f" with {len(numbers)} for each {word}" for word, numbers in self.words.items())
             raise ValueError(
                 f"The text {text!r} has {len(tokens)} tokens{sizes}; the model takes {self.capacity}. Shorten it or "

@@ -110,8 +110,12 @@ class Backend(Protocol):
         """Latents of pictures [N, 3, H, W] in 0..1, on the CPU, in the model's scale."""
         ...
 
-    def check_captions(self, captions: Sequence[str], placeholder: str, num_vectors: int) -> None:
-        """Raises ValueError for a caption that does not fit into the text encoders with that many vectors a word."""
+    def rows_read(self, captions: Sequence[str], placeholder: str, num_vectors: int) -> dict[str, list[set[int]]]:
+        """Encoder key -> for each caption, those of the word's vectors, from 0, that reach the model through it.
+
+        Some are missing where the encoder's window ends before the word or within it. Raises ValueError for a caption
+        that the model cannot take at all.
+        """
         ...
 
     def encode(self, captions: Sequence[str], words: Words, differentiable: bool) -> EncodedCaptions:

@@ -17,6 +17,7 @@ from ..memory.ladder import Ladder
 from ..memory.out_of_memory import is_out_of_memory, out_of_memory_forgiven
 from ..method.learning_rate import SCHEDULES, cool_down, warm_up
 from .backend import Backend
+from .caption_windows import caption_warnings
 from .config import TrainConfig
 from .evaluation_set import draw_evaluation_set
 from .gradients import clip_gradient, compute_gradient
@@ -84,7 +85,7 @@ def train(backend: Backend, dataset: TrainingSet, config: TrainConfig, state: Ru
     """
     record, words = state.record, {config.placeholder: state.vectors}
     # Now and not when such a caption happens to be drawn: what was learned until then would be lost.
-    backend.check_captions(dataset.captions.all(), config.placeholder, config.num_vectors)
+    record.warnings = caption_warnings(backend, dataset.captions.all(), config)
     evaluation_set = draw_evaluation_set(backend, dataset, config)
     ladder = Ladder(backend, config.batch_size, state.parts, config.gradient_checkpointing != "off")
     if config.gradient_checkpointing == "on":

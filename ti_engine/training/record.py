@@ -36,6 +36,8 @@ class TrainRecord:
     """The last update that had to be computed again with less memory; None if none had."""
     last_good: int | None = None
     """The last step whose vectors gave a finite loss, where later ones did not; None if all did."""
+    warnings: list[str] = field(default_factory=list)
+    """About captions in which a text encoder does not read the whole word; there before the first update."""
 
     @property
     def evaluations(self) -> dict[int, float]:

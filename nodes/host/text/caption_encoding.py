@@ -19,6 +19,7 @@ from torch.overrides import TorchFunctionMode
 from ....ti_engine.memory.overwritten import overwriting_allowed
 from ....ti_engine.training.backend import EncodedCaptions, Words
 from .prompt import Tokens, tokenize
+from .reading import check_encodable, places_read
 
 Entry = dict[str, Any]
 """One text as the host's encode gives it: "cond" [1, T, D], and what else its family has ("pooled_output", ...)."""
@@ -88,6 +89,23 @@ def encode_captions(
             leaf[name] = entry[name].detach().requires_grad_(differentiable)
             outputs.append((entry[name], leaf[name]))
     return EncodedCaptions(Conditioning(leaves, [distinct.index(c) for c in captions]), outputs)
+
+
+def rows_read(clip: Any, captions: Sequence[str], words: Words) -> dict[str, list[set[int]]]:
+    """Encoder key -> for each caption, the rows of the one word in `words` that reach the model through it.
+
+    The CLIP has to be loaded already. Raises ValueError as check_encodable does.
+    """
+    (vectors,) = words.values()
+    found: dict[str, list[set[int]]] = {key: [] for key in vectors}
+    with torch.no_grad(), encoder_guard():
+        for caption in captions:
+            tokens = tokenize(clip, caption, words, weights=False)
+            check_encodable(tokens)
+            read = places_read(clip, tokens, vectors, lambda tokens: run_encoders(clip, [tokens])[0])
+            for key, places in read.items():
+                found[key].append({place.row for place in places})
+    return found
 
 
 def run_encoders(clip: Any, captions: Sequence[Tokens]) -> list[Entry]:

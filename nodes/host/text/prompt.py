@@ -1,8 +1,8 @@
 """Prompts with learned words: the host's own tokenizer does all the work, with our vectors as its embeddings.
 
 The host looks up `embedding:NAME` in a text through one method of its tokenizer. A copy of the tokenizer gets that
-method answered for private names, so weights, punctuation, prompt templates and the cutting into chunks are the host's
-to the last bit. This works too where the host itself has no such syntax.
+method answered for private names, so weights, punctuation and prompt templates are the host's to the last bit, and so
+is the cutting into chunks unless it would cut a word in two. This works too where the host itself has no such syntax.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ....ti_engine.word.placeholder import split_at_placeholder
 from ..models.encoders import text_encoders
+from .chunks import keep_words_whole
 
 Tokens = dict[str, list[list[tuple[Any, float]]]]
 """What the host calls tokens: key -> chunks of (token, weight), a token being a number or a vector [width]."""
@@ -85,12 +86,14 @@ def tokenize(
     words: Mapping[str, Mapping[str, Tensor]],
     weights: bool = True,
     look_ups: list[LookUp] | None = None,
+    whole: bool = True,
 ) -> Tokens:
     """`text` as the host's tokens with vectors in place of the words.
 
     words: placeholder -> encoder key -> [num_vectors, width], for every encoder of the CLIP. Without words the tokens
     are those of `clip.tokenize(text)`. weights: whether (word:1.2) weighs words; in training all parentheses are
-    literal. look_ups: gets every look-up of the host's own that happens on the way.
+    literal. look_ups: gets every look-up of the host's own that happens on the way. whole: whether words are kept whole
+    (see chunks.py) where the host would cut them between two chunks.
     """
     look_ups = [] if look_ups is None else look_ups
     markers = {placeholder: _MARKER.format(number) for number, placeholder in enumerate(words)}
@@ -105,7 +108,7 @@ def tokenize(
             else:
                 rows = {markers[p]: _Rows(vectors[encoder.key]) for p, vectors in words.items()}
                 note = partial(_note, look_ups, encoder.key)
-                lent = _answering(tokenizer, rows, weights, note)
+                lent = _answering(tokenizer, rows, weights, whole, note)
             setattr(lender.tokenizer, name, lent)
     tokens = lender.tokenize(_mark(text, markers))
     return {
@@ -167,7 +170,11 @@ def _note(look_ups: list[LookUp], encoder: str, name: str, rows: Tensor | None) 
 
 
 def _answering(
-    tokenizer: SDTokenizer, rows: Mapping[str, _Rows], weights: bool, note: Callable[[str, Tensor | None], None]
+    tokenizer: SDTokenizer,
+    rows: Mapping[str, _Rows],
+    weights: bool,
+    whole: bool,
+    note: Callable[[str, Tensor | None], None],
 ) -> SDTokenizer:
     """A copy of `tokenizer` that finds `rows` under their names, and every other name as before, which it notes."""
     copied = copy.copy(tokenizer)
@@ -199,6 +206,15 @@ def _answering(
             return split(text, return_word_ids, **{**kwargs, "disable_weights": True})
 
         copied.tokenize_with_weights = unweighted  # pyright: ignore[reportAttributeAccessIssue]
+    if whole and tokenizer.pad_to_max_length:
+        in_numbered_chunks = copied.tokenize_with_weights
+
+        def in_chunks(text: str, return_word_ids: bool = False, **kwargs: Any) -> Any:
+            chunks = in_numbered_chunks(text, True, **kwargs)
+            chunks = keep_words_whole(chunks, tokenizer, lambda token: isinstance(token, _Row))
+            return chunks if return_word_ids else [[token[:2] for token in chunk] for chunk in chunks]
+
+        copied.tokenize_with_weights = in_chunks  # pyright: ignore[reportAttributeAccessIssue]
     return copied
 
 

@@ -21,6 +21,7 @@ from .core_words import core_word_lines, core_words, unread_name_lines
 from .folders import embedding_path
 from .named_files import file_placeholder, name_files
 from .prompt import LookUp, contains, positions, tokenize
+from .reading_report import check_read, cut_core_lines, placing_lines, unread_lines
 
 
 def encode_prompt(clip: Any, text: str, embeddings: Sequence[TokenEmbedding]) -> tuple[Any, str]:
@@ -50,24 +51,20 @@ def encode_prompt(clip: Any, text: str, embeddings: Sequence[TokenEmbedding]) ->
     look_ups: list[LookUp] = []
     tokens = tokenize(clip, text, words, look_ups=look_ups)
     core = core_words(clip, look_ups, tokens)
-    for placeholder, vectors in words.items():
-        if not any(positions(tokens, vectors).values()):
-            raise ValueError(
-                f"{placeholder} occurs in the text only inside of another learned word's placeholder, so its embedding "
-                f"would do nothing. Write {placeholder} on its own, or disconnect it."
-            )
+    check_read(text, tokens, words)
     lines = [_applied(p, vectors, tokens) for p, vectors in words.items()]
     lines += [line for e in (*embeddings, *named) for line in _not_as_it_says(e, words[e.placeholder])]
-    lines += [*core_word_lines(clip, core), *unread_name_lines(text, words, core)]
+    lines += placing_lines(clip, text, tokens, words)
+    lines += [*core_word_lines(clip, core), *cut_core_lines(tokens, core), *unread_name_lines(text, words, core)]
     for embedding in embeddings:
         told = placeholder_warnings(embedding.placeholder, lambda word: _num_tokens(clip, word))
         warnings += [f"Warning: {warning}" for warning in told]
-    report = "\n".join([*lines, *warnings]) or "No embedding connected: as CLIP Text Encode."
     conditioning = clip.encode_from_tokens_scheduled(tokens)
     if not all(bool(cond.isfinite().all()) for cond, _ in conditioning):
         named_core = {f"embedding:{name}": vectors for name, vectors in core.items()}
         raise ValueError(why_broken(clip, words | named_core, tokens))
-    return conditioning, report
+    warnings += unread_lines(clip, text, tokens, words)
+    return conditioning, "\n".join([*lines, *warnings]) or "No embedding connected: as CLIP Text Encode."
 
 
 def check_clip(clip: Any) -> None:

@@ -43,7 +43,9 @@ def test_a_plugin_for_more_formats_is_used_where_it_is_installed(monkeypatch, tm
     assert "phone.heic" in warning and "pillow-heif" in warning
 
     def register():
-        Image.register_open("FAKE HEIF", lambda *_: Image.new("RGB", (30, 30)), lambda head: head == b"ftypheic")
+        Image.register_open(
+            "FAKE HEIF", lambda *_: cast(Any, Image.new("RGB", (30, 30))), lambda head: head == b"ftypheic"
+        )
         Image.register_extension("FAKE HEIF", ".heic")
 
     monkeypatch.setattr(Image, "OPEN", dict(Image.OPEN))

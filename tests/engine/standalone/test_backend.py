@@ -135,9 +135,9 @@ def test_a_text_that_does_not_fit_is_said() -> None:
 
 def test_captions_that_do_not_fit_are_found_without_encoding() -> None:
     backend = build().backend()
-    backend.check_captions(["a photo of S*", "a S* " * 7], "S*", 3)
+    assert backend.rows_read(["a photo of S*", "a S* " * 7], "S*", 3) == {"clip_l": [{0, 1, 2}, {0, 1, 2}]}
     with pytest.raises(ValueError, match=r"has 32 tokens with 3 for each S\*; the model takes 30"):
-        backend.check_captions(["a photo of S*", "a S* " * 8], "S*", 3)
+        backend.rows_read(["a photo of S*", "a S* " * 8], "S*", 3)
 
 
 def test_autoencoder_gives_the_posterior_in_the_models_scale() -> None:

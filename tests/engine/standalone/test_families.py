@@ -231,7 +231,7 @@ def test_without_t5_the_texts_of_sd3_end_in_zeros_as_the_pipelines_do() -> None:
     assert not hidden[:, 77:].any()
 
 
-def test_a_long_text_is_cut_as_the_pipeline_does_but_never_the_word() -> None:
+def test_a_long_text_is_cut_as_the_pipeline_does() -> None:
     pipeline = build_pipeline("flux")
     backend = DiffusersBackend(pipeline)
     vectors = {key: row_of(pipeline, number, "cat")[0] for key, number in PLACES["flux"].items()}
@@ -239,11 +239,36 @@ def test_a_long_text_is_cut_as_the_pipeline_does_but_never_the_word() -> None:
     cond = backend.encode([f"a S* {more}"], {"S*": vectors}, differentiable=False).cond.rows()
     for ours, theirs in zip(cond.values(), encoded_by_pipeline("flux", pipeline, [f"a cat {more}"]), strict=True):
         assert torch.equal(ours, theirs)
-    with pytest.raises(ValueError, match="the model takes 75"):
-        backend.encode([f"{more} S*"], {"S*": vectors}, differentiable=False)
+    cond = backend.encode([f"{more} S*"], {"S*": vectors}, differentiable=False).cond.rows()
+    for ours, theirs in zip(cond.values(), encoded_by_pipeline("flux", pipeline, [f"{more} cat"]), strict=True):
+        assert torch.equal(ours, theirs)
     sdxl = DiffusersBackend(build_pipeline("sdxl"))
     with pytest.raises(ValueError, match="the model takes 75"):
         sdxl.encode([f"a S* {more}"], {"S*": draw_vectors(sdxl)}, differentiable=False)
+
+
+@pytest.mark.parametrize("kind", ["sd3", "flux"])
+@pytest.mark.parametrize("before", [0, 69, 70, 72, 75, 80])
+def test_vectors_that_are_read_are_those_with_a_gradient(kind: str, before: int) -> None:
+    backend = DiffusersBackend(build_pipeline(kind))
+    caption = "red " * before + "S*"
+    vectors = {key: rows.requires_grad_(True) for key, rows in draw_vectors(backend, 5).items()}
+    encoded = backend.encode([caption], {"S*": vectors}, differentiable=True)
+    random = [torch.randn(output.shape, generator=torch.Generator().manual_seed(0)) for output, _ in encoded.outputs]
+    torch.autograd.backward([output for output, _ in encoded.outputs], random)
+    read = backend.rows_read(["a S*", caption], "S*", 5)
+    for key, rows in vectors.items():
+        assert rows.grad is not None
+        assert read[key] == [{0, 1, 2, 3, 4}, set(rows.grad.any(1).nonzero().flatten().tolist())]
+        assert len(read[key][1]) == (5 if key == "t5xxl" else min(5, max(0, 75 - before)))
+
+
+def test_a_prompt_that_hides_a_part_of_the_word_is_refused() -> None:
+    backend = DiffusersBackend(build_pipeline("flux"))
+    word = {"S*": draw_vectors(backend, 2)}
+    with pytest.raises(ValueError, match=r"^clip_l reads 1 of 2 vector\(s\) of S\*.*Shorten"):
+        backend.generate(["red " * 74 + "S*"], word, [1], 32, steps=1)
+    backend.generate(["S* " + "red " * 74, "red " * 90], word, [1, 2], 32, steps=1)
 
 
 # --- noise levels
