@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ..training.backend import EncoderInfo
 from ..word.placeholder import split_at_placeholders
@@ -32,7 +33,8 @@ class Conditioning:
 
     def rows(self) -> dict[str, Tensor]:
         """Name -> [B, ...]"""
-        return {name: tensor[self.index] for name, tensor in self.tensors.items()}
+        # Not tensor[index]: on several threads its backward adds up the rows of a caption in any order.
+        return {name: tensor.index_select(0, self.index) for name, tensor in self.tensors.items()}
 
 
 class WordTokenizer:
@@ -117,7 +119,8 @@ class _ExtendedTable(nn.Module):
         vectors = self.table(ids.clamp(min=0))
         if not self.rows:
             return vectors
-        own = torch.cat(self.rows).to(vectors.device, vectors.dtype)[(-1 - ids).clamp(min=0)]
+        # Not rows[...]: on several threads its backward adds up the uses of a row in any order.
+        own = F.embedding((-1 - ids).clamp(min=0), torch.cat(self.rows).to(vectors.device, vectors.dtype))
         return torch.where(ids[..., None] < 0, own, vectors)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Generator
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 from ..data.training_set import TrainingSet
@@ -18,6 +19,7 @@ from ..memory.out_of_memory import is_out_of_memory, out_of_memory_forgiven
 from ..method.learning_rate import SCHEDULES, cool_down, warm_up
 from .backend import Backend
 from .config import TrainConfig
+from .determinism import nondeterministic_operations
 from .evaluation_set import draw_evaluation_set
 from .gradients import clip_gradient, compute_gradient
 from .problems import gradient_problem
@@ -95,7 +97,8 @@ def train(backend: Backend, dataset: TrainingSet, config: TrainConfig, state: Ru
     yield TrainStep(state.step, math.nan, 0.0, state)
     while state.step < state.last_step(config):
         samples = draw_samples(backend.schedule, dataset, config, state.generator)
-        loss = compute_gradient(backend, samples, words, state.loss_scale, ladder)
+        with nullcontext() if record.losses else nondeterministic_operations(record.nondeterministic):
+            loss = compute_gradient(backend, samples, words, state.loss_scale, ladder)
         if problem := gradient_problem(state, loss):
             record.stopped, record.last_good = problem
             break

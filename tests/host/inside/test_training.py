@@ -77,6 +77,17 @@ def test_the_same_seed_gives_the_same_bits(train):
     assert not torch.equal(first, vectors(train(seed=[4])))
 
 
+def test_two_threads_on_a_busy_machine_give_the_same_bits(train, busy_machine):
+    torch.set_num_threads(2)
+    try:
+        # The batch is large enough that torch divides the work between its threads.
+        several = dict(steps=[4], batch_size=[8], num_vectors=[2])
+        first, *others = [vectors(train(**several)) for _ in range(3)]
+    finally:
+        torch.set_num_threads(1)
+    assert all(torch.equal(first, other) for other in others)
+
+
 def test_training_leaves_the_global_generator_alone(train):
     torch.manual_seed(1)
     want = torch.rand(1)
