@@ -187,7 +187,7 @@ def _learn(
 
     progress.phase("loading the models")
     try:
-        with backend.lent(config.batch_size, config.resolution, config.gradient_checkpointing):
+        with backend.threads(), backend.lent(config.batch_size, config.resolution, config.gradient_checkpointing):
             for step in train(backend, dataset, config):
                 record = step.record
                 progress.step(step)

@@ -65,8 +65,8 @@ def test_the_caller_of_the_loop_never_sees_other_flags(mode):
 def test_operations_that_cannot_be_repeated_are_named_every_time_and_other_warnings_passed_on():
     for _ in range(2):
         names = []
-        with pytest.warns(UserWarning, match="something else"), nondeterministic_operations(names):
-            with deterministic_kernels():
+        with pytest.warns(UserWarning, match="something else"):
+            with nondeterministic_operations(names), deterministic_kernels():
                 put_twice()
                 torch.zeros(3).add(1)
                 warnings.warn("something else", stacklevel=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import weakref
+from contextlib import nullcontext
 
 import comfy.model_management
 import comfy.sample
@@ -77,7 +78,32 @@ def test_the_same_seed_gives_the_same_bits(train):
     assert not torch.equal(first, vectors(train(seed=[4])))
 
 
-def test_two_threads_on_a_busy_machine_give_the_same_bits(train, busy_machine):
+@pytest.mark.parametrize("breaks", [False, True])
+@pytest.mark.parametrize("asked", ["", "2"])
+def test_the_demo_model_computes_with_one_thread_unless_more_are_asked_for(train, monkeypatch, asked, breaks):
+    seen, backend = set(), plugin("nodes.host.backend")
+    denoise = backend.denoise
+
+    def watched(*arguments):
+        seen.add(torch.get_num_threads())
+        if breaks and len(seen) == 1:
+            raise KeyError("broken")
+        return denoise(*arguments)
+
+    monkeypatch.setattr(backend, "denoise", watched)
+    monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(KeyError) if breaks else nullcontext():
+            train(steps=[1])
+        assert seen == {2 if asked else 1}
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+
+
+def test_two_threads_on_a_busy_machine_give_the_same_bits(train, busy_machine, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")  # or the demo model would compute with one
     torch.set_num_threads(2)
     try:
         # The batch is large enough that torch divides the work between its threads.
