@@ -239,7 +239,7 @@ def test_a_full_memory_keeps_what_was_learned(models, train, monkeypatch, at):
     monkeypatch.setattr(progress, "step", lambda self, step: steps.append(step.index))
     monkeypatch.setattr(backend, "denoise", full)
     if at == 1:
-        with pytest.raises(ValueError, match=r"memory of cpu does not hold a step.*Lower batch_size"):
+        with pytest.raises(ValueError, match=r"memory of cpu does not hold a step.*Lower resolution"):
             train(steps=[6])
     else:
         result = train(steps=[6])
@@ -257,7 +257,7 @@ def test_models_that_do_not_fit_while_they_are_loaded(train, monkeypatch):
     monkeypatch.setattr(plugin("nodes.host.backend").HostBackend, "encode_pictures", lambda _, pictures: (
         plugin("ti_engine.training.backend").EncodedPictures(*torch.zeros(2, len(pictures), 4, 8, 8))
     ))  # fmt: skip
-    with pytest.raises(ValueError, match=r"memory of cpu does not hold a step.*Lower batch_size"):
+    with pytest.raises(ValueError, match=r"memory of cpu does not hold a step.*Lower resolution"):
         train()
 
 
