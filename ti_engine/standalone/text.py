@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from ..training.backend import EncoderInfo
 from ..word.placeholder import split_at_placeholders
+from ..word.vocabulary import usual_scale
 
 _LEAST_SHARE = 0.9  # of a text encoder's token table that its tokenizer uses
 
@@ -158,8 +159,8 @@ class TextEncoder:
 
     def info(self) -> EncoderInfo:
         table = self._vocabulary.float()
-        rms, norm = table.square().mean().sqrt(), table.norm(dim=1).mean()
-        return EncoderInfo(table.shape[1], self.tokenizer.capacity, float(rms), float(norm))
+        rms, norm = usual_scale(table.norm(dim=1), table.shape[1])
+        return EncoderInfo(table.shape[1], self.tokenizer.capacity, rms, norm)
 
     def word_vectors(self, words: str) -> Tensor:
         """The vocabulary's own float32 vectors [tokens, width] of `words`; ValueError where it has none."""
