@@ -72,7 +72,7 @@ class InspectEmbedding(io.ComfyNode):
 def _row_lines(embedding: TokenEmbedding, key: str, vocabulary: ClipVocabulary | None) -> list[str]:
     """A line for each vector of an encoder."""
     compared = vocabulary if vocabulary is not None and key in vocabulary.encoders else None
-    usual = f" (a word's is {compared.encoders[key].norm:.4g} on average)" if compared else ""
+    usual = f" (a word's is usually {compared.encoders[key].norm:.4g})" if compared else ""
     lines = [f"Norms for {key}{usual}:"]
     for number, row in enumerate(embedding.vectors[key], 1):
         nearest = ""

@@ -24,7 +24,7 @@ from ..ti_engine import (
 from ..ti_engine.data.caption_plan import plan_captions
 from ..ti_engine.data.picture_checks import picture_warnings
 from ..ti_engine.files import training_metadata
-from ..ti_engine.memory.out_of_memory import is_out_of_memory
+from ..ti_engine.memory.out_of_memory import is_out_of_memory, out_of_memory_advice
 from .host.backend import HostBackend
 from .host.page.progress import RunProgress, finished_chart
 from .schema import CATEGORY, TIEmbedding, TITrainOptions, setting, supported
@@ -187,7 +187,7 @@ def _learn(
 
     progress.phase("loading the models")
     try:
-        with backend.lent(config.batch_size, config.resolution, config.gradient_checkpointing):
+        with backend.threads(), backend.lent(config.batch_size, config.resolution, config.gradient_checkpointing):
             for step in train(backend, dataset, config):
                 record = step.record
                 if not step.index:
@@ -208,9 +208,9 @@ def _learn(
         if record.losses or not is_out_of_memory(error):
             raise
         told, *_ = str(error).splitlines() or [type(error).__name__]  # a library may mean something else by it
+        advice = out_of_memory_advice(config.batch_size, config.resolution, config.gradient_checkpointing)
         raise ValueError(
-            f"The memory of {backend.device} does not hold a step of training. Lower batch_size or resolution, or "
-            f"close what else uses the device. ({told})"
+            f"The memory of {backend.device} does not hold a step of training. {advice} ({told})"
         ) from error
     if not samples:
         samples[0] = torch.zeros(3, config.resolution, config.resolution)

@@ -6,11 +6,18 @@ The root holds a folder called `nodes`; on sys.path it would hide ComfyUI's own 
 from __future__ import annotations
 
 import importlib.util
+import os
+import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[1]
+# Read when torch is loaded: threads that wait for each other sleep, or tests with several never end on a busy machine.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def load_package(name: str, folder: Path) -> ModuleType:
@@ -23,3 +30,13 @@ def load_package(name: str, folder: Path) -> ModuleType:
 
 load_package("ti_engine", ROOT / "ti_engine")  # as pip's users import it
 load_package("ti_plugin", ROOT)  # as ComfyUI loads it, under a name of its choosing
+
+
+@pytest.fixture
+def busy_machine() -> Iterator[None]:
+    """Every core has something else to compute, too."""
+    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(os.cpu_count() or 1)]
+    yield
+    for process in others:
+        process.kill()
+        process.wait()

@@ -13,6 +13,7 @@ from comfy.utils import common_upscale
 from torch import Tensor
 
 from ...ti_engine import EncodedCaptions, EncoderInfo, NoiseSchedule, TokenEmbedding
+from ...ti_engine.demo.threads import one_thread
 from ...ti_engine.memory.plan import MARGIN, MemoryPlan, Recompute, choose_plan
 from ...ti_engine.training.backend import EncodedPictures, Words
 from ...ti_engine.training.gradients import FLOAT16_LOSS_SCALE
@@ -22,6 +23,7 @@ from .loan.borrow import Loan
 from .loan.memory_count import available_memory, has_ample_room
 from .loan.recomputing import Blocks, blocks_of
 from .loan.step_count import StepCount
+from .models.demo import DemoSD
 from .models.dynamic import non_dynamic_clip, non_dynamic_model
 from .models.family import noise_schedule, recognise
 from .models.fingerprint import weights_fingerprint
@@ -100,6 +102,10 @@ class HostBackend:
         need = estimate * _ACTIVATIONS if self.plan.bytes is None else self.plan.bytes
         self._loan = Loan(patchers, need, self._blocks.recomputed, self.plan.recompute, wholly)
         return self._loan
+
+    def threads(self) -> AbstractContextManager[None]:
+        """As many as suit the model while this lasts."""
+        return one_thread() if isinstance(self._patcher.model.model_config, DemoSD) else nullcontext()
 
     def save_memory(self) -> bool:
         """Run everything twice that can be, from now on; False if it does already."""

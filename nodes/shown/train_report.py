@@ -44,7 +44,7 @@ def train_report(
         usual, scale = backend.encoders[key].norm, backend.encoders[key].scale
         lines.append(f"Learning rate for {key}: {config.learning_rate:g} x {scale:.3g}, the scale of its vocabulary.")
         length = float(rows.norm(dim=1).mean())
-        lines.append(f"Length of the vectors of {key}: {length:.3g}; the vocabulary's is {usual:.3g} on average.")
+        lines.append(f"Length of the vectors of {key}: {length:.3g}; a word's is usually {usual:.3g}.")
         for number, row in enumerate(rows, 1):
             nearest = ", ".join(f"{w} {c:.2f}" for w, c in backend.nearest_words(key, row, _NEAREST))
             lines.append(f"Words nearest to vector {number}: {nearest}.")

@@ -7,6 +7,7 @@ import importlib
 import io
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import NoReturn
 
 from .early_interrupt import interrupt_ends_the_program
@@ -66,13 +67,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # where a trigger is in letters that the terminal has not
     try:
-        return arguments.run(arguments)
+        with _threads(arguments):
+            return arguments.run(arguments)
     except (ValueError, OSError) as error:
         print(f"{PROGRAM}: {_sentence(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"\n{PROGRAM}: stopped; nothing was written.", file=sys.stderr)
         return 130
+
+
+def _threads(arguments: argparse.Namespace) -> AbstractContextManager[None]:
+    """As many as suit the model that the flags name."""
+    if getattr(arguments, "model", None) != "demo":
+        return nullcontext()
+    return importlib.import_module("..demo.threads", __package__).one_thread()
 
 
 def _sentence(error: Exception) -> str:

@@ -19,7 +19,7 @@ from ..data.picture_checks import picture_warnings
 from ..data.picture_files import read_pictures
 from ..data.training_set import TrainingSet
 from ..files import load_embedding, save_embedding, training_metadata
-from ..memory.out_of_memory import is_out_of_memory
+from ..memory.out_of_memory import is_out_of_memory, out_of_memory_advice
 from ..training.advice import result_warnings, setting_warnings
 from ..training.backend import Backend
 from ..training.config import PRESETS, TrainConfig, setting_limits
@@ -145,7 +145,8 @@ def learn(
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        raise ValueError(f"The memory of {backend.device} is full; lower --batch-size or --resolution.") from error
+        advice = out_of_memory_advice(config.batch_size, config.resolution, config.gradient_checkpointing)
+        raise ValueError(f"The memory of {backend.device} does not hold a step of training. {advice}") from error
     return Result(record, False, time.monotonic() - began)
 
 

@@ -23,6 +23,7 @@ from ..training.start_vectors import initial_vectors
 from ..word.embedding import TokenEmbedding
 from .concepts import EXAMPLE
 from .examples import example_pictures
+from .threads import one_thread
 
 OUTPUT = Path("demo-output")
 PHOTO = "a photo of S*"
@@ -35,6 +36,7 @@ ROWS = 4
 SAMPLER_STEPS = 30
 
 
+@one_thread()
 def main() -> int:
     """Writes word.safetensors, contact-sheet.png and report.json into demo-output/, over those of an earlier run."""
     began = time.monotonic()

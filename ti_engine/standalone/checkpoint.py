@@ -28,6 +28,7 @@ _CLASS_OF_CHECKPOINT = {
     "flux-dev": "FluxPipeline",
     "flux-schnell": "FluxPipeline",
 }
+_PICKLES = (".ckpt", ".pt", ".pth", ".bin")
 _SETTINGS = ("*.json", "*.txt", "*.model", "**/*.json", "**/*.txt", "**/*.model")
 # What the keys of a part begin with. A network alone in a file often goes without.
 _NETWORK = "model.diffusion_model."
@@ -50,7 +51,12 @@ def open_file(file: Path, config: str | Path | None, dtype: torch.dtype) -> Any:
     config: a diffusers folder; without it diffusers' choice for this kind of file is asked for at its hub. A part that
     is not in the file comes from the folder. ValueError with one sentence for what cannot be used.
     """
-    if file.suffix.lower() not in (".safetensors", ".ckpt"):
+    if file.suffix.lower() in _PICKLES:
+        raise ValueError(
+            f"{file.name} is a pickle, which can run code when it is opened, so it is not read; give the model's "
+            ".safetensors version, or convert it to one (ComfyUI's Save Checkpoint node writes one)."
+        )
+    if file.suffix != ".safetensors":  # in small letters: diffusers takes any other ending for a pickle
         raise ValueError(f"{file.name} is no checkpoint; give a .safetensors file, a diffusers folder or demo.")
     shapes = _shapes(file)
     kind = _kind(shapes, file.name)
@@ -103,19 +109,10 @@ def _shapes(file: Path) -> dict[str, Tensor]:
     from safetensors import SafetensorError, safe_open
 
     try:
-        if file.suffix.lower() == ".ckpt":  # numbers only: nothing in the file is run
-            content = torch.load(file, map_location="meta", weights_only=True)
-            while isinstance(content, dict) and "state_dict" in content:
-                content = content["state_dict"]
-            return {key: value for key, value in content.items() if isinstance(value, Tensor)}
         with safe_open(file, "pt") as tensors:
             shapes = {key: tensors.get_slice(key).get_shape() for key in tensors.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise ValueError(f"{file.name} is no whole safetensors file ({reason(error)}); download it again.") from error
-    except OSError:
-        raise
-    except Exception as error:  # the unpickler has many kinds, and several lines on what else might be tried
-        raise ValueError(f"{file.name} is no checkpoint of plain numbers; use its .safetensors version.") from error
     return {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
 
 

@@ -14,7 +14,9 @@ from ..data.picture_files import is_hidden
 from ..word.families import and_list
 from .families import BY_CLASS, PipelineFamily
 
-_WEIGHTS = ("*.safetensors", "*.bin")
+_NAMES = ("diffusion_pytorch_model.safetensors", "model.safetensors")
+# diffusers and transformers look for these before they look for a pickle.
+_FIRST = tuple(name + ending for name in _NAMES for ending in ("", ".index.json"))
 Index = Mapping[str, Any]
 """A pipeline's list of parts: name -> [library, class], or [None, None] for one that it does without."""
 
@@ -23,6 +25,8 @@ def open_folder(folder: Path, dtype: torch.dtype) -> tuple[Any, Path | None]:
     """The pipeline, and the file with its network's weights. ValueError for what cannot be used."""
     index, family = read_index(folder, folder.name, f"{folder.name} is no diffusers pipeline: it has no")
     settings = {**precision(dtype), **absent_parts(folder, index, family), **family.left_out}
+    for part in index.keys() - family.left_out.keys():
+        weights_of(folder, part)  # a ValueError where diffusers would open a pickle
     try:
         pipeline = pipeline_class(index).from_pretrained(str(folder), local_files_only=True, **settings)
     except Exception as error:  # diffusers raises many kinds for a folder with parts missing or broken
@@ -88,9 +92,14 @@ def absent_parts(folder: Path, index: Index, family: PipelineFamily) -> dict[str
 
 
 def weights_of(folder: Path, part: str) -> list[Path]:
-    """The files with the part's weights."""
-    found = (sorted(f for f in (folder / part).glob(pattern) if not is_hidden(f.name)) for pattern in _WEIGHTS)
-    return next((files for files in found if files), [])
+    """The files with the part's weights. ValueError where they are in a pickle, which is never opened."""
+    pickles = sorted(f for f in (folder / part).glob("*.bin") if not is_hidden(f.name))
+    if pickles and not any((folder / part / name).exists() for name in _FIRST):
+        raise ValueError(
+            f"{folder.name}/{part} holds its weights in a pickle ({pickles[0].name}), which can run code when it is "
+            "opened and is not read; get the folder with .safetensors files, or convert it to them."
+        )
+    return sorted(f for f in (folder / part).glob("*.safetensors") if not is_hidden(f.name))
 
 
 def part_class(index: Index, part: str) -> Any:

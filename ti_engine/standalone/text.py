@@ -16,10 +16,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ..training.backend import EncoderInfo
 from ..word.placeholder import split_at_placeholders
 from ..word.token_text import token_text
+from ..word.vocabulary import usual_scale
 
 _LEAST_SHARE = 0.9  # of a text encoder's token table that its tokenizer uses
 
@@ -33,7 +35,8 @@ class Conditioning:
 
     def rows(self) -> dict[str, Tensor]:
         """Name -> [B, ...]"""
-        return {name: tensor[self.index] for name, tensor in self.tensors.items()}
+        # Not tensor[index]: on several threads its backward adds up the rows of a caption in any order.
+        return {name: tensor.index_select(0, self.index) for name, tensor in self.tensors.items()}
 
 
 class WordTokenizer:
@@ -119,7 +122,8 @@ class _ExtendedTable(nn.Module):
         vectors = self.table(ids.clamp(min=0))
         if not self.rows:
             return vectors
-        own = torch.cat(self.rows).to(vectors.device, vectors.dtype)[(-1 - ids).clamp(min=0)]
+        # Not rows[...]: on several threads its backward adds up the uses of a row in any order.
+        own = F.embedding((-1 - ids).clamp(min=0), torch.cat(self.rows).to(vectors.device, vectors.dtype))
         return torch.where(ids[..., None] < 0, own, vectors)
 
 
@@ -157,8 +161,8 @@ class TextEncoder:
 
     def info(self) -> EncoderInfo:
         table = self._vocabulary.float()
-        rms, norm = table.square().mean().sqrt(), table.norm(dim=1).mean()
-        return EncoderInfo(table.shape[1], self.tokenizer.capacity, float(rms), float(norm))
+        rms, norm = usual_scale(table.norm(dim=1), table.shape[1])
+        return EncoderInfo(table.shape[1], self.tokenizer.capacity, rms, norm)
 
     def word_vectors(self, words: str) -> Tensor:
         """The vocabulary's own float32 vectors [tokens, width] of `words`; ValueError where it has none."""

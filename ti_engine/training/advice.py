@@ -82,6 +82,11 @@ def result_warnings(backend: Backend, config: TrainConfig, record: TrainRecord) 
             f"Memory ran out at step {record.ran_out_of_memory}; that step and all after it were computed with less "
             "memory. No step was lost."
         )
+    if record.nondeterministic:
+        warnings.append(
+            f"torch has no deterministic way on {backend.device} to compute {', '.join(record.nondeterministic)}, so "
+            "the same seed may give slightly different vectors next time."
+        )
     before = record.evaluations.get(0, math.inf)
     if record.result_loss is not None and record.result_loss >= before:
         warnings.append(

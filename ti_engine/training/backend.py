@@ -19,7 +19,7 @@ class EncoderInfo:
     """A text encoder whose vocabulary can be extended.
 
     width: length of a vector. max_vectors: tokens that fit between start and end of one chunk of text.
-    rms: root mean square of a coordinate of the vocabulary. norm: mean length of its vectors.
+    rms, norm: root mean square of a coordinate, and length, of the vocabulary's usual vector (word/vocabulary.py).
     """
 
     width: int

@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 from ..method.learning_rate import SCHEDULES
 from ..word.placeholder import DEFAULT_PLACEHOLDER, check_placeholder
 
-# Root mean square of a coordinate of SD1's CLIP vocabulary. Learning rates are told for vectors of this scale.
+# Root mean square of a coordinate of SD1's CLIP vocabulary, whose vectors of 768 are usually 0.39 long. Learning rates
+# are told for vectors of this scale.
 REFERENCE_VOCABULARY_RMS = 0.014
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from ..data.training_set import TrainingSet
 from .backend import Backend
 from .config import TrainConfig
+from .determinism import deterministic_kernels
 from .samples import Samples, draw_fixed_samples, sample_losses
 
 FEWEST, MOST = 16, 64
@@ -31,6 +32,7 @@ class EvaluationSet:
     placeholder: str
 
     @torch.no_grad()
+    @deterministic_kernels()
     def losses(self, backend: Backend, vectors: Mapping[str, Tensor], at_once: int) -> Tensor:
         """Loss of each sample of the set with these vectors, [N] on the CPU.
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..memory.ladder import Ladder
 from .backend import Backend, EncoderInfo, Words
+from .determinism import deterministic_kernels
 from .samples import Samples, sample_losses
 
 # For denoisers in float16, whose small gradients are all zero unscaled. As torch.amp.GradScaler starts.
@@ -59,6 +60,7 @@ def compute_gradient(backend: Backend, samples: Samples, words: Words, loss_scal
         loss_scale.lower()
 
 
+@deterministic_kernels()
 def _sum_of_parts(backend: Backend, samples: Samples, words: Words, loss_scale: float, at_once: int) -> float:
     count, total = len(samples.captions), 0.0
     for vectors in words.values():

@@ -10,15 +10,17 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Generator
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 from ..data.training_set import TrainingSet
 from ..memory.ladder import Ladder
-from ..memory.out_of_memory import is_out_of_memory, out_of_memory_forgiven
+from ..memory.out_of_memory import is_out_of_memory, out_of_memory_advice, out_of_memory_forgiven
 from ..method.learning_rate import SCHEDULES, cool_down, warm_up
 from .backend import Backend
 from .caption_windows import caption_warnings
 from .config import TrainConfig
+from .determinism import nondeterministic_operations
 from .evaluation_set import draw_evaluation_set
 from .gradients import clip_gradient, compute_gradient
 from .problems import gradient_problem
@@ -63,9 +65,8 @@ def _ends_with_a_result(loop: Callable[..., Steps]) -> Callable[..., Steps]:
         except Exception as error:
             if not state.record.losses or not is_out_of_memory(error):
                 raise
-            state.record.stopped = (
-                f"There was no memory for step {state.step + 1}. Lower the batch size or the resolution."
-            )
+            advice = out_of_memory_advice(config.batch_size, config.resolution, config.gradient_checkpointing)
+            state.record.stopped = f"There was no memory for step {state.step + 1}. {advice}"
         with out_of_memory_forgiven():
             compare_candidates(backend, dataset, config, state)
 
@@ -96,7 +97,8 @@ def train(backend: Backend, dataset: TrainingSet, config: TrainConfig, state: Ru
     yield TrainStep(state.step, math.nan, 0.0, state)
     while state.step < state.last_step(config):
         samples = draw_samples(backend.schedule, dataset, config, state.generator)
-        loss = compute_gradient(backend, samples, words, state.loss_scale, ladder)
+        with nullcontext() if record.losses else nondeterministic_operations(record.nondeterministic):
+            loss = compute_gradient(backend, samples, words, state.loss_scale, ladder)
         if problem := gradient_problem(state, loss):
             record.stopped, record.last_good = problem
             break

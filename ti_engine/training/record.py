@@ -34,6 +34,8 @@ class TrainRecord:
     """Parts that batches were computed in at last; more than asked for where memory did not hold them together."""
     ran_out_of_memory: int | None = None
     """The last update that had to be computed again with less memory; None if none had."""
+    nondeterministic: list[str] = field(default_factory=list)
+    """Operations of the model that torch cannot repeat to the last bit on this device."""
     last_good: int | None = None
     """The last step whose vectors gave a finite loss, where later ones did not; None if all did."""
     warnings: list[str] = field(default_factory=list)

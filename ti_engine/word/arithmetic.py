@@ -102,7 +102,7 @@ def truncate(word: TokenEmbedding, num_vectors: int) -> TokenEmbedding:
 def rescale(word: TokenEmbedding, norms: Mapping[str, float]) -> TokenEmbedding:
     """`word` with every vector at the length that `norms` has for its encoder, its direction unchanged.
 
-    norms: encoder key -> length; the vocabulary's mean is `Backend.encoders[key].norm`.
+    norms: encoder key -> length; the vocabulary's usual one is `Backend.encoders[key].norm`.
     Raises ValueError for an encoder without a norm and for a zero vector.
     """
     if missing := [key for key in word.vectors if key not in norms]:

@@ -6,6 +6,8 @@ save for backward. For the time of a loan each is replaced by a frozen parameter
 
 from __future__ import annotations
 
+import logging
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -21,6 +23,11 @@ from ....ti_engine.memory.out_of_memory import is_out_of_memory
 from ....ti_engine.memory.plan import Recompute
 from ..models.quantised import is_quantised, with_parts
 from .kernels import training_kernels, weights_alone_quantised
+
+_log = logging.getLogger(__name__)
+# What is rebound for a loan is the process's, so one thread at a time has models on loan.
+_one_at_a_time = threading.RLock()
+_LOOK_EVERY = 0.2  # seconds, for a cancel while waiting
 
 _CLIP_OPTIONS = ("layer", "layer_idx", "return_projected_pooled", "execution_device")  # set by every encoding
 
@@ -39,7 +46,9 @@ class Loan:
     their gradient, from the start on or, after `recompute`, from then on. wholly: all weights are loaded; else as many
     as leave memory_required free, and the other layers fetch copies of theirs whenever they run, from where the host
     keeps them. Autograd would hold on to those copies, so then everything is recomputed. After the `with`, however it
-    ends, every parameter, buffer, option and block is as it was.
+    ends, every parameter, buffer, option and block is as it was, and the host's functions that kernels.py rebinds.
+
+    Another thread's loan is waited for, until its `with` ends or the host is interrupted.
     """
 
     def __init__(
@@ -63,11 +72,19 @@ class Loan:
         self._changes, self._recomputing = ExitStack(), ExitStack()
 
     def __enter__(self) -> Loan:
-        self._take()
+        _wait_for_other_loans()
+        try:
+            self._take()
+        except BaseException:
+            _one_at_a_time.release()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._give_back()
+        try:
+            self._give_back()
+        finally:
+            _one_at_a_time.release()
 
     @property
     def is_open(self) -> bool:
@@ -164,6 +181,15 @@ class Loan:
         for encoder, options in self._options:
             vars(encoder).update(options)
         self._options.clear()
+
+
+def _wait_for_other_loans() -> None:
+    """Returns once this thread is the only one with a loan. Raises the host's interruption where a person cancels."""
+    if _one_at_a_time.acquire(blocking=False):
+        return
+    _log.warning("Another run of Train Textual Inversion is under way; this one waits until it ends.")
+    while not _one_at_a_time.acquire(timeout=_LOOK_EVERY):
+        memory.throw_exception_if_processing_interrupted()
 
 
 def _let_go(error: BaseException | None) -> None:

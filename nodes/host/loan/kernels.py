@@ -69,21 +69,38 @@ def differentiable_kernels() -> Iterator[None]:
     Newer hosts have a flag for this (memory.in_training) that does not reach all of their models. Their attention is
     rebound too: text encoders and some models (PixArt, HunyuanDiT) are deaf to an override, and would compute with a
     written-out one on a CPU, or with whatever is switched on.
+
+    Afterwards each name means what it did, unless somebody else rebound it meanwhile. A module of the host that was
+    first loaded meanwhile, and took a twin by such a name, gets the original.
     """
-    rebound: list[tuple[ModuleType, str, Any]] = []
+    rebound: list[tuple[ModuleType, str, Any, Any]] = []
+    before = set(sys.modules)
     try:
         for original, plain in _replacements():
-            for name, module in list(sys.modules.items()):
-                if module is None or name.partition(".")[0] not in (_HOST_PACKAGE, "comfy_kitchen"):
-                    continue
+            for module in _host_modules():
                 for attribute, value in list(vars(module).items()):
                     if value is original:
                         setattr(module, attribute, plain)
-                        rebound.append((module, attribute, original))
+                        rebound.append((module, attribute, original, plain))
         yield
     finally:
-        for module, attribute, original in rebound:
-            setattr(module, attribute, original)
+        names = {(attribute, id(plain)): original for _, attribute, original, plain in rebound}
+        for module in _host_modules():
+            if module.__name__ not in before:
+                for attribute, value in list(vars(module).items()):
+                    if (attribute, id(value)) in names:
+                        setattr(module, attribute, names[attribute, id(value)])
+        for module, attribute, original, plain in rebound:
+            if getattr(module, attribute, None) is plain:
+                setattr(module, attribute, original)
+
+
+def _host_modules() -> list[ModuleType]:
+    return [
+        module
+        for name, module in list(sys.modules.items())
+        if module is not None and name.partition(".")[0] in (_HOST_PACKAGE, "comfy_kitchen")
+    ]
 
 
 def _replacements() -> list[tuple[Any, Any]]:

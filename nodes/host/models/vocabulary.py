@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from ....ti_engine import EncoderInfo
 from ....ti_engine.word.token_text import token_text
+from ....ti_engine.word.vocabulary import usual_scale
 from .encoders import TextEncoder, text_encoders
 
 _MOST_VECTORS = 256  # where the encoder itself has no limit (T5)
@@ -29,13 +30,13 @@ class Vocabulary:
     @torch.no_grad()
     def info(self) -> EncoderInfo:
         """Width, room and scale of the vocabulary."""
-        square, norm, count, width = 0.0, 0.0, 0, 0
+        norms, width = [], 0
         for rows in self._chunks():
-            square += float(rows.double().square().sum())
-            norm += float(rows.norm(dim=1).double().sum())
-            count, width = count + len(rows), rows.shape[1]
+            norms.append(rows.norm(dim=1))
+            width = rows.shape[1]
+        rms, norm = usual_scale(torch.cat(norms), width)
         room = min(self._tokenizer.max_length - 2, _MOST_VECTORS)  # start and end token
-        return EncoderInfo(width, room, (square / (count * width)) ** 0.5, norm / count)
+        return EncoderInfo(width, room, rms, norm)
 
     def unknown(self, words: str) -> list[str]:
         """Those of `words` that the vocabulary does not hold."""

@@ -286,11 +286,11 @@ def test_a_full_memory_keeps_what_was_learned(monkeypatch: pytest.MonkeyPatch, c
     monkeypatch.setattr(loop, "compute_gradient", full)
     full_after = 1
     assert main(["train", "a.png", *QUICK]) == 0
-    assert "There was no memory for step 2. Lower the batch size" in capsys.readouterr().err
+    assert "There was no memory for step 2. Lower resolution" in capsys.readouterr().err
     assert load_embedding("word.safetensors").num_vectors == 1
     full_after = 0
     assert main(["train", "a.png", *QUICK, "--output", "none.safetensors"]) == 2
-    assert "The memory of cpu is full" in capsys.readouterr().err
+    assert "The memory of cpu does not hold a step of training. Lower resolution (now" in capsys.readouterr().err
     assert not Path("none.safetensors").exists()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import sys
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from PIL import Image, features
@@ -43,9 +44,8 @@ def test_a_plugin_for_more_formats_is_used_where_it_is_installed(monkeypatch, tm
     assert "phone.heic" in warning and "pillow-heif" in warning
 
     def register():
-        Image.register_open(
-            "FAKE HEIF", lambda *_: cast(Any, Image.new("RGB", (30, 30))), lambda head: head == b"ftypheic"
-        )
+        opened: Any = lambda *_: Image.new("RGB", (30, 30))  # noqa: E731
+        Image.register_open("FAKE HEIF", opened, lambda head: head == b"ftypheic")
         Image.register_extension("FAKE HEIF", ".heic")
 
     monkeypatch.setattr(Image, "OPEN", dict(Image.OPEN))

@@ -238,14 +238,60 @@ def test_a_file_with_gaps_or_of_another_kind_is_refused(kind: str, change: Any, 
     assert not Path("word.safetensors").exists()
 
 
-def test_a_pickle_of_numbers_is_read_and_no_other(capsys: Output) -> None:
-    pipeline = pipeline_of("sdxl")
-    write("sdxl", pipeline)
-    torch.save({"state_dict": load_file("file.safetensors"), "epoch": 3}, "file.ckpt")
-    assert_same_models(load_model("file.ckpt", "folder"), DiffusersBackend(pipeline))
-    torch.save({"state_dict": Path("x")}, "file.ckpt")
-    with pytest.raises(ValueError, match=r"file\.ckpt is no checkpoint of plain numbers; use its \.safetensors"):
-        load_model("file.ckpt", "folder")
+@pytest.mark.parametrize("name", ["file.ckpt", "file.pt", "file.PTH", "file.bin"])
+def test_a_pickle_is_refused_unread(name: str) -> None:
+    write("sdxl", pipeline_of("sdxl"))
+    torch.save({"state_dict": load_file("file.safetensors")}, name)
+    with pytest.raises(ValueError, match=rf"{name} is a pickle, which can run code .* \.safetensors version"):
+        load_model(name, "folder")
+
+
+def test_a_file_that_diffusers_would_take_for_a_pickle_is_refused() -> None:
+    write("sdxl", pipeline_of("sdxl"))
+    Path("file.safetensors").rename("file.SAFETENSORS")
+    with pytest.raises(ValueError, match="is no checkpoint"):
+        load_model("file.SAFETENSORS", "folder")
+
+
+def as_pickle(part: str, name: str) -> None:
+    """The weights of a part in a pickle of that name instead of their safetensors file."""
+    (file,) = Path(part).glob("*.safetensors")
+    torch.save(load_file(file), Path(part, name))
+    file.unlink()
+
+
+@pytest.mark.parametrize("part", ["unet", "text_encoder", "vae"])
+def test_a_folder_with_a_pickle_is_refused_unread(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("a pickle was opened")
+
+    build_pipeline("sd1", torch.float32).save_pretrained("folder")
+    monkeypatch.setattr(torch, "load", refuse)
+    assert load_model("folder")
+    as_pickle(f"folder/{part}", "pytorch_model.bin" if part == "text_encoder" else "diffusion_pytorch_model.bin")
+    with pytest.raises(ValueError, match=rf"folder/{part} holds its weights in a pickle .* \.safetensors files"):
+        load_model("folder")
+    shutil.copy(next(Path("folder").glob("*/*.safetensors")), f"folder/{part}/model.fp16.safetensors")
+    with pytest.raises(ValueError, match="in a pickle"):  # another precision, which is not looked for
+        load_model("folder")
+
+
+def test_a_pickle_beside_the_same_safetensors_file_is_not_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    build_pipeline("sd1", torch.float32).save_pretrained("folder")
+    for part in ("unet", "text_encoder", "vae"):
+        Path("folder", part, "pytorch_model.bin").write_bytes(b"no pickle at all")
+        Path("folder", part, "diffusion_pytorch_model.bin").write_bytes(b"no pickle at all")
+    monkeypatch.setattr(torch, "load", None)
+    assert load_model("folder").word_vectors("cat")
+
+
+def test_sd3s_optional_t5_in_a_pickle_is_not_left_out_in_silence() -> None:
+    pipeline = pipeline_of("sd3")
+    write("sd3", pipeline, without=("text_encoders.t5xxl.",))
+    keep_weights(pipeline, "text_encoder_3")
+    as_pickle("folder/text_encoder_3", "pytorch_model.bin")
+    with pytest.raises(ValueError, match="folder/text_encoder_3 holds its weights in a pickle"):
+        load_model("file.safetensors", "folder")
 
 
 def test_a_file_cut_off_is_told_as_such() -> None:

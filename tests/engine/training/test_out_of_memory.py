@@ -4,6 +4,8 @@ import pytest
 import torch
 from toy import ToyBackend, hidden_set, result_loss, run, toy_config
 
+from ti_engine.memory.out_of_memory import out_of_memory_advice
+
 OUT_OF_MEMORY = [
     torch.cuda.OutOfMemoryError("CUDA out of memory."),
     RuntimeError("MPS backend out of memory (MPS allocated: 1 GB)"),
@@ -52,7 +54,7 @@ def test_what_was_learned_before_memory_was_gone_is_kept(good, steps, monkeypatc
     record = run(toy_config(steps=steps), backend)
     assert len(record.losses) == good and record.returned[-1] == good
     assert record.stopped == (
-        None if good == steps else f"There was no memory for step {good + 1}. Lower the batch size or the resolution."
+        None if good == steps else f"There was no memory for step {good + 1}. {out_of_memory_advice(8, 64, 'auto')}"
     )
     torch.testing.assert_close(record.trajectory[good]["clip_l"], whole.trajectory[good]["clip_l"])
 

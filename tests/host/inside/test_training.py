@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import weakref
+from contextlib import nullcontext
 
 import comfy.model_management
 import comfy.sample
@@ -75,6 +76,42 @@ def test_the_same_seed_gives_the_same_bits(train):
     assert torch.equal(first, vectors(train()))
     assert torch.equal(first, vectors(train(preview_every=[1])))
     assert not torch.equal(first, vectors(train(seed=[4])))
+
+
+@pytest.mark.parametrize("breaks", [False, True])
+@pytest.mark.parametrize("asked", ["", "2"])
+def test_the_demo_model_computes_with_one_thread_unless_more_are_asked_for(train, monkeypatch, asked, breaks):
+    seen, backend = set(), plugin("nodes.host.backend")
+    denoise = backend.denoise
+
+    def watched(*arguments):
+        seen.add(torch.get_num_threads())
+        if breaks and len(seen) == 1:
+            raise KeyError("broken")
+        return denoise(*arguments)
+
+    monkeypatch.setattr(backend, "denoise", watched)
+    monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(KeyError) if breaks else nullcontext():
+            train(steps=[1])
+        assert seen == {2 if asked else 1}
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+
+
+def test_two_threads_on_a_busy_machine_give_the_same_bits(train, busy_machine, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")  # or the demo model would compute with one
+    torch.set_num_threads(2)
+    try:
+        # The batch is large enough that torch divides the work between its threads.
+        several = dict(steps=[4], batch_size=[8], num_vectors=[2])
+        first, *others = [vectors(train(**several)) for _ in range(3)]
+    finally:
+        torch.set_num_threads(1)
+    assert all(torch.equal(first, other) for other in others)
 
 
 def test_training_leaves_the_global_generator_alone(train):
@@ -202,7 +239,7 @@ def test_a_full_memory_keeps_what_was_learned(models, train, monkeypatch, at):
     monkeypatch.setattr(progress, "step", lambda self, step: steps.append(step.index))
     monkeypatch.setattr(backend, "denoise", full)
     if at == 1:
-        with pytest.raises(ValueError, match=r"memory of cpu does not hold a step.*Lower batch_size"):
+        with pytest.raises(ValueError, match=r"memory of cpu does not hold a step.*Lower resolution"):
             train(steps=[6])
     else:
         result = train(steps=[6])
@@ -220,7 +257,7 @@ def test_models_that_do_not_fit_while_they_are_loaded(train, monkeypatch):
     monkeypatch.setattr(plugin("nodes.host.backend").HostBackend, "encode_pictures", lambda _, pictures: (
         plugin("ti_engine.training.backend").EncodedPictures(*torch.zeros(2, len(pictures), 4, 8, 8))
     ))  # fmt: skip
-    with pytest.raises(ValueError, match=r"memory of cpu does not hold a step.*Lower batch_size"):
+    with pytest.raises(ValueError, match=r"memory of cpu does not hold a step.*Lower resolution"):
         train()
 
 

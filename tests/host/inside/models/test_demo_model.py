@@ -94,3 +94,19 @@ def test_the_pack_brings_no_heavy_package_into_the_host():
     run = subprocess.run(command, input=f"{ROOT}\n", cwd=HOST, capture_output=True, text=True, check=True)
     new = next(line for line in run.stdout.splitlines() if line.startswith("NEW")).split()[1:]
     assert not {"diffusers", "transformers", "matplotlib", "pandas", "scipy", "tqdm", "hypothesis"} & set(new), new
+
+
+def test_the_scale_of_the_vocabulary_does_not_hang_on_a_few_rows(models):
+    vocabulary = plugin("nodes.host.models.vocabulary").ClipVocabulary
+    clean = vocabulary(models.clip).encoders["clip_l"]
+    with torch.inference_mode():
+        models.clip.cond_stage_model.clip_l.transformer.get_input_embeddings().weight[:2] *= 1e4
+    outlying = vocabulary(models.clip).encoders["clip_l"]
+    assert outlying.norm == pytest.approx(clean.norm, rel=0.05) and outlying.rms == pytest.approx(clean.rms, rel=0.05)
+
+
+def test_both_backends_know_the_same_scale():
+    with torch.inference_mode():
+        own = plugin("nodes.host.models.demo").load_demo_models()
+    info = plugin("nodes.host.models.vocabulary").ClipVocabulary(own.clip).encoders["clip_l"]
+    assert info.norm == pytest.approx(0.6517, rel=1e-3) and info.rms == pytest.approx(0.0576, rel=1e-3)
