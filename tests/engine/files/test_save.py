@@ -151,7 +151,7 @@ def test_a_picture_holds_what_a1111_keeps_and_all_metadata(tmp_path: Path) -> No
     assert content["string_to_token"] == {"*": 265}
     assert list(content["string_to_param"]) == ["*"]
     assert torch.equal(torch.tensor(content["string_to_param"]["*"]["TORCHTENSOR"]), before.vectors["clip_h"])
-    fields = {"name": "tom", "step": 7, "sd_checkpoint": "ab" * 5, "sd_checkpoint_name": "sd-v1-5"}
+    fields = {"name": "tom", "step": 10, "sd_checkpoint": "ab" * 5, "sd_checkpoint_name": "sd-v1-5"}
     assert {name: content[name] for name in fields} == fields
     loaded = load_embedding(file)
     assert torch.equal(loaded.vectors["clip_h"].view(torch.int32), before.vectors["clip_h"].view(torch.int32))
