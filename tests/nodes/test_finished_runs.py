@@ -38,7 +38,14 @@ def test_templates_count_by_the_texts_around_the_word(runs, config):
 
 @pytest.mark.parametrize(
     "changes",
-    [{"steps": 151}, {"seed": 1}, {"learning_rate": 0.02}, {"initial_words": "cat"}, {"num_vectors": 2}, {"flip": True}],
+    [
+        {"steps": 151},
+        {"seed": 1},
+        {"learning_rate": 0.02},
+        {"initial_words": "cat"},
+        {"num_vectors": 2},
+        {"flip": True},
+    ],
 )
 def test_what_changes_the_vectors_changes_the_key(runs, config, changes):
     assert runs.run_key("m", PICTURES, [], config()) != runs.run_key("m", PICTURES, [], config(**changes))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ....ti_engine import NoiseSchedule
@@ -16,20 +17,28 @@ def models_identity(patcher: Any, clip: Any, vae: Any, schedule: NoiseSchedule) 
 
     None for models that carry what cannot be compared: functions, hooks and replaced parts of other nodes.
     """
-    if _carries_code(patcher) or _carries_code(clip.patcher):
+    plain_parts = [_plain_parts(one) for one in (patcher, clip.patcher)]
+    if None in plain_parts or _carries_code(patcher) or _carries_code(clip.patcher):
         return None
     digest = hashlib.sha256(weights_fingerprint([patcher, clip.patcher, vae.patcher]).encode())
-    settings = (clip.layer_idx, sorted(getattr(clip, "tokenizer_options", {}).items()))
-    digest.update(str((settings, str(patcher.model.model_config.unet_config))).encode())
+    options = sorted(getattr(clip, "tokenizer_options", {}).items())
+    digest.update(str((clip.layer_idx, options, plain_parts, patcher.model.model_config.unet_config)).encode())
     for value in vars(schedule).values():
         digest.update(value.double().cpu().numpy().tobytes() if isinstance(value, Tensor) else str(value).encode())
     return digest.hexdigest()
 
 
+def _plain_parts(patcher: Any) -> list[tuple[str, str]] | None:
+    """Names and values of the parts that other nodes have replaced; None if one of them is more than a value."""
+    parts = {name: part for name, part in patcher.object_patches.items() if name != "model_sampling"}  # compared above
+    if not all(isinstance(part, (str, int, float, torch.dtype, type(None))) for part in parts.values()):
+        return None
+    return sorted((name, str(part)) for name, part in parts.items())
+
+
 def _carries_code(patcher: Any) -> bool:
-    replaced = patcher.object_patches.keys() - {"model_sampling"}  # its noise levels are compared
     names = ("model_options", "wrappers", "callbacks", "injections", "hook_patches", "forced_hooks", "attachments")
-    return bool(replaced) or any(_holds(getattr(patcher, name, None)) for name in names)
+    return any(_holds(getattr(patcher, name, None)) for name in names)
 
 
 def _holds(value: Any) -> bool:
