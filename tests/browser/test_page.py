@@ -331,3 +331,19 @@ def test_the_server_offers_the_page_what_it_needs(comfy_server: Any) -> None:
     assert [line.strip() for line in ours] == ["/extensions/textual-inversion/textual_inversion.js"]
     for node in NODES:
         assert get(f"/extensions/textual-inversion/docs/{node}/en.md").startswith("# ")
+
+
+def test_the_help_of_a_node_fits_the_side_panel(page: Page) -> None:
+    page.evaluate(
+        """() => app.canvas.selectItems
+            ? app.canvas.selectItems(app.graph.nodes.filter((n) => n.type === 'TI_Train'))
+            : app.canvas.selectNodes(app.graph.nodes.filter((n) => n.type === 'TI_Train'))"""
+    )
+    page.get_by_test_id("info-button").click()
+    help_text = page.locator(".node-help-content")
+    help_text.get_by_text("preview_every").first.wait_for()
+    assert help_text.locator("li").count() > 20
+    too_wide = """(panel) => [...panel.querySelectorAll('*')]
+        .filter((element) => element.scrollWidth > panel.clientWidth || element.tagName === 'TABLE')
+        .map((element) => element.outerHTML.slice(0, 80))"""
+    assert help_text.evaluate(too_wide) == []

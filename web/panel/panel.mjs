@@ -90,7 +90,7 @@ function themeOf(element) {
   return {
     muted: isDark ? "#b4b4b4" : "#555555",
     grid: isDark ? "rgba(255,255,255,.14)" : "rgba(0,0,0,.14)",
-    raw: isDark ? "rgba(96,165,250,.3)" : "rgba(29,78,216,.25)",
+    raw: isDark ? "rgba(96,165,250,.45)" : "rgba(29,78,216,.35)",
     line: isDark ? "#60a5fa" : "#1d4ed8",
     dot: isDark ? "#fbbf24" : "#b45309",
     best: isDark ? "#4ade80" : "#15803d",
