@@ -15,7 +15,6 @@ from torch import Tensor
 
 from ....ti_engine import TrainRecord, TrainStep
 from ....ti_engine.data.contact_sheet import rows_of_pictures, to_image
-from ....ti_engine.training.result import describe_states
 from ...shown.loss_curve import chart_of
 from .pictures import shown_picture
 
@@ -96,8 +95,10 @@ class RunProgress:
         self._bar.update_absolute(self._steps, self._steps)
         self._tell(chart_of(record, self._steps), "done", reused=reused)
         done = "not trained again" if reused else "done"
-        self._text(f"{done} in {len(record.losses)} steps: {describe_states(record.returned)}")
-        sheet = rows_of_pictures([(f"step {step}", samples[step]) for step in sorted(samples)])
+        result = self.message["result"]
+        self._text(f"{done} in {self.message['step']} steps{': ' + result['states'] if result else ''}")
+        captions = {step: f"step {step}" for step in sorted(samples)} | {len(record.losses): "result"}
+        sheet = rows_of_pictures([(captions[step], samples[step]) for step in sorted(samples)])
         return {"images": [shown_picture(sheet, self._name)], "loss_chart": [self.message]}
 
     def picture(self, picture: Tensor, step: int) -> None:
