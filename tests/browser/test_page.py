@@ -103,19 +103,19 @@ def note_samples(page: Page) -> None:
 
 
 def test_a_reload_and_a_second_tab_show_the_whole_run(page: Page, nodes_2: bool) -> None:
-    set_widgets(page, "TI_Train", {"steps": 200, "preview_every": 0, "seed": 40 + nodes_2})
+    set_widgets(page, "TI_Train", {"steps": 60, "preview_every": 0, "seed": 40 + nodes_2})
     alone(page)
     seen_whole = second_tab(page)
     press_run(page)
-    wait_for_chart(page, r"step [1-9]\d of 200")
+    wait_for_chart(page, r"step [1-9]\d of 60")
     page.reload()
     page.wait_for_selector(f"{CHART} canvas", timeout=120_000)
     opened_late = second_tab(seen_whole)
     tabs = (page, seen_whole, opened_late)
     for tab in tabs:
-        wait_for_chart(tab, "step .* of 200.* best .* (done|has not fallen)")
+        wait_for_chart(tab, "step .* of 60.* best .* (done|has not fallen)")
     opened_after = second_tab(seen_whole)
-    wait_for_chart(opened_after, "step .* of 200.* best .* (done|has not fallen)")
+    wait_for_chart(opened_after, "step .* of 60.* best .* (done|has not fallen)")
     texts = {chart_text(tab) for tab in (*tabs, opened_after)}
     assert len(texts) == 1, texts
     same_size(*tabs, opened_after)
