@@ -110,3 +110,24 @@ def is_blank(page: Page) -> bool:
         }""",
         CHART,
     )
+
+
+def line_steps(page: Page) -> tuple[float, float]:
+    """The first and the last step at which the smoothed line is painted, in the dark theme."""
+    left, right, width = page.evaluate(
+        """selector => {
+            const canvas = document.querySelector(`${selector} canvas`);
+            const density = window.devicePixelRatio;
+            const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+            const columns = [];
+            for (let y = Math.round(16 * density); y < canvas.height; y++) // the legend is above
+                for (let x = 0; x < canvas.width; x++) {
+                    const [red, green, blue] = data.slice(4 * (y * canvas.width + x), 4 * (y * canvas.width + x) + 3);
+                    if (red === 0x60 && green === 0xa5 && blue === 0xfa) columns.push(x / density);
+                }
+            return [Math.min(...columns), Math.max(...columns), canvas.width / density];
+        }""",
+        CHART,
+    )
+    trained = int(chart_text(page).partition("step ")[2].partition(" ")[0])
+    return tuple((x - 40) / (width - 50) * trained for x in (left, right))  # the margins of the chart
