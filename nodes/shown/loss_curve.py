@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ...ti_engine import TrainRecord
+from ...ti_engine.training.result import describe_states
 
 MOST_POINTS = 512  # more than a chart on a node has pixels
 
@@ -19,21 +20,29 @@ def chart_of(record: TrainRecord, steps: int) -> dict[str, Any]:
     step: updates so far, -1 before training begins. steps: updates asked for.
     batches: [[step, loss], ...], the loss of single batches; of more than 512, the means of neighbours.
     smoothed: their moving average, at the same steps. evaluations: the loss on the fixed set, at most 512 points.
-    best: [step, loss] of the state that the node returns, None where no evaluation chose it.
+    result: what the run returns, None while it goes on and where nobody looked: the first and the last step of the
+    states, these in words, and the loss on the fixed set.
     stopped: why the run ended before its last step, None if it did not.
     """
     batches = _thinned(_finite(enumerate(record.losses, 1)))
     evaluations = _finite(sorted(record.evaluations.items()))
-    best = [point for point in evaluations if record.trajectory and point[0] == record.best_step]
     return {
         "step": len(record.trajectory) - 1,
         "steps": steps,
         "batches": batches,
         "smoothed": smoothed(batches),
         "evaluations": evaluations[:: _stride(evaluations)],
-        "best": best[0] if best else None,
+        "result": _result(record),
         "stopped": record.stopped,
     }
+
+
+def _result(record: TrainRecord) -> dict[str, Any] | None:
+    loss = record.result_loss if record.trajectory else None
+    if loss is None or not math.isfinite(loss):
+        return None
+    steps = record.returned
+    return {"steps": [steps[0], steps[-1]], "states": describe_states(steps), "loss": loss}
 
 
 def smoothed(points: Sequence[Point]) -> list[Point]:

@@ -114,9 +114,9 @@ def test_a_reload_and_a_second_tab_show_the_whole_run(page: Page, nodes_2: bool)
     opened_late = second_tab(seen_whole)
     tabs = (page, seen_whole, opened_late)
     for tab in tabs:
-        wait_for_chart(tab, "step .* of 40.* best .* (done|has not fallen)")
+        wait_for_chart(tab, "step .* of 40.* result .* done")
     opened_after = second_tab(seen_whole)
-    wait_for_chart(opened_after, "step .* of 40.* best .* (done|has not fallen)")
+    wait_for_chart(opened_after, "step .* of 40.* result .* done")
     tabs = (*tabs, opened_after)
     assert len({chart_text(tab) for tab in tabs}) == 1
     trained = int(chart_text(page).partition("step ")[2].partition(" ")[0])

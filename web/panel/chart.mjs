@@ -7,7 +7,7 @@ const MARGIN = { left: 40, right: 10, top: 18, bottom: 20 };
 
 /**
  * Draws `history` into a width x height area of `ctx`.
- * theme: CSS colours { muted, grid, raw, line, dot, best }.
+ * theme: CSS colours { muted, grid, raw, line, dot, result }.
  */
 export function drawChart(ctx, history, { width, height, logarithmic, theme }) {
   ctx.clearRect(0, 0, width, height);
@@ -26,7 +26,7 @@ export function drawChart(ctx, history, { width, height, logarithmic, theme }) {
   if (history.batches.length === 1) drawDot(ctx, history.batches[0], scale, 2, theme.line); // a line needs two points
   for (const point of history.evaluations) drawDot(ctx, point, scale, 2.5, theme.dot);
 
-  if (history.best) drawBest(ctx, history.best, scale, theme);
+  if (history.result) drawResult(ctx, history.result, scale, theme);
   drawLegend(ctx, history, scale, theme);
 }
 
@@ -82,6 +82,7 @@ function lossRange(history, logarithmic) {
   const batches = history.batches.map((p) => p[1]).sort((a, b) => a - b);
   const at = (share) => batches[Math.min(batches.length - 1, Math.floor(share * batches.length))];
   const values = [...history.smoothed, ...history.evaluations].map((p) => p[1]);
+  if (history.result) values.push(history.result.loss);
   if (batches.length) values.push(at(0.05), at(0.95));
   const usable = logarithmic ? values.filter((v) => v > 0) : values;
   if (!usable.length) return logarithmic ? [0.01, 1] : [0, 1];
@@ -136,21 +137,21 @@ function drawDot(ctx, [step, loss], scale, radius, colour) {
   ctx.fill();
 }
 
-function drawBest(ctx, best, scale, theme) {
-  const x = crisp(scale.x(best[0]));
-  ctx.strokeStyle = theme.best;
+// A line over the steps whose states the result is the mean of, with a dot at its end.
+function drawResult(ctx, { steps: [first, last], loss }, scale, theme) {
+  ctx.strokeStyle = theme.result;
   ctx.lineWidth = 1;
   ctx.setLineDash([3, 3]);
-  strokeSegment(ctx, x, scale.y(best[1]), x, scale.bottom);
+  strokeSegment(ctx, scale.x(first), crisp(scale.y(loss)), scale.x(last), crisp(scale.y(loss)));
   ctx.setLineDash([]);
-  drawDot(ctx, best, scale, 4, theme.best);
+  drawDot(ctx, [last, loss], scale, 4, theme.result);
 }
 
 function drawLegend(ctx, history, scale, theme) {
   const entries = [];
   if (history.batches.length) entries.push(["loss of batches", theme.raw], ["smoothed", theme.line]);
   if (history.evaluations.length) entries.push(["fixed set", theme.dot]);
-  if (history.best) entries.push(["best", theme.best]);
+  if (history.result) entries.push(["result", theme.result]);
   ctx.textAlign = "left";
   ctx.textBaseline = "middle";
   let x = scale.left - 30; // four entries need most of a node's width

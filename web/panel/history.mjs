@@ -1,9 +1,9 @@
-// What is known of one training run, as the server's messages hold it whole: { step, steps, batches, smoothed, evaluations, best,
+// What is known of one training run, as the server's messages hold it whole: { step, steps, batches, smoothed, evaluations, result,
 // stopped, state, sentence, reused }. Pure: no page, no canvas.
 
 /** What a node shows that has not trained yet. */
 export function emptyHistory() {
-  return { step: -1, steps: 0, batches: [], smoothed: [], evaluations: [], best: null, stopped: null, state: "none", sentence: null, reused: false };
+  return { step: -1, steps: 0, batches: [], smoothed: [], evaluations: [], result: null, stopped: null, state: "none", sentence: null, reused: false };
 }
 
 /** The last step of the horizontal axis: the whole run while it goes on, what was trained once it has ended. */
@@ -17,7 +17,7 @@ export function summary(history) {
   const parts = history.step < 0 ? [] : [`step ${history.step} of ${history.steps}`];
   const latest = history.smoothed.at(-1);
   if (latest) parts.push(`smoothed loss ${shortNumber(latest[1])}`);
-  if (history.best) parts.push(`best ${shortNumber(history.best[1])} at step ${history.best[0]}`);
+  if (history.result) parts.push(`result ${shortNumber(history.result.loss)}, ${history.result.states}`);
   if (history.state === "running" && history.step < 0) parts.push("preparing");
   if (history.state === "cancelled") parts.push("cancelled");
   if (history.state === "failed") parts.push(`failed: ${history.sentence}`);

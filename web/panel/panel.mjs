@@ -93,7 +93,7 @@ function themeOf(element) {
     raw: isDark ? "rgba(96,165,250,.45)" : "rgba(29,78,216,.35)",
     line: isDark ? "#60a5fa" : "#1d4ed8",
     dot: isDark ? "#fbbf24" : "#b45309",
-    best: isDark ? "#4ade80" : "#15803d",
+    result: isDark ? "#4ade80" : "#15803d",
   };
 }
 

@@ -7,6 +7,7 @@ import json
 import math
 
 import pytest
+import torch
 
 
 @pytest.fixture
@@ -18,21 +19,35 @@ def curve(nodes):
 def record(nodes):
     """Makes a record of a run from its losses and evaluations."""
     engine = importlib.import_module("ti_plugin.ti_engine")
-    return lambda losses, evaluations: engine.TrainRecord("S*", [{}] * (len(losses) + 1), losses, evaluations)
+
+    def make(losses, evaluations):
+        samples = {step: torch.tensor([loss, loss]) for step, loss in evaluations.items()}
+        return engine.TrainRecord("S*", [{}] * (len(losses) + 1), losses, samples)
+
+    return make
 
 
 def test_a_short_run_is_told_point_by_point(curve, record):
-    chart = curve.chart_of(record([0.5, 0.3, 0.4], {0: 0.6, 2: 0.2, 3: 0.3}), 9)
+    chart = curve.chart_of(record([0.5, 0.3, 0.4], {0: 0.5, 2: 0.25, 3: 0.125}), 9)
     assert chart["batches"] == [(1, 0.5), (2, 0.3), (3, 0.4)]
     assert [step for step, _ in chart["smoothed"]] == [1, 2, 3]
-    assert chart["evaluations"] == [(0, 0.6), (2, 0.2), (3, 0.3)]
-    assert (chart["step"], chart["steps"], chart["best"]) == (3, 9, (2, 0.2))
+    assert chart["evaluations"] == [(0, 0.5), (2, 0.25), (3, 0.125)]
+    assert (chart["step"], chart["steps"], chart["result"]) == (3, 9, None)
+
+
+def test_the_result_is_told_once_it_is_chosen(curve, record):
+    run = record([0.5, 0.3, 0.4, 0.2], {0: 0.5})
+    run.candidate_losses = {run.returned: torch.tensor([0.25, 0.75])}
+    result = curve.chart_of(run, 9)["result"]
+    assert result["loss"] == 0.5 and result["steps"] == [run.returned[0], run.returned[-1]] and result["states"]
+    run.candidate_losses = {run.returned: torch.tensor([math.nan, 0.75])}
+    assert curve.chart_of(run, 9)["result"] is None
 
 
 def test_before_training_there_is_nothing(nodes, curve):
     engine = importlib.import_module("ti_plugin.ti_engine")
     chart = curve.chart_of(engine.TrainRecord("S*"), 9)
-    assert (chart["step"], chart["batches"], chart["best"]) == (-1, [], None)
+    assert (chart["step"], chart["batches"], chart["result"]) == (-1, [], None)
 
 
 @pytest.mark.parametrize("losses", [[0.5, math.nan, math.inf, 0.3], [math.nan]])

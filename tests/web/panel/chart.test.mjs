@@ -5,11 +5,11 @@ import { chartScale, drawChart, linearTicks, logTicks } from "../../../web/panel
 import { emptyHistory } from "../../../web/panel/history.mjs";
 
 const SIZE = { width: 320, height: 180 };
-const THEME = { muted: "muted", grid: "grid", raw: "raw", line: "line", dot: "dot", best: "best" };
+const THEME = { muted: "muted", grid: "grid", raw: "raw", line: "line", dot: "dot", result: "result" };
 
 /** A running history whose smoothed line is the batches themselves. */
-function historyOf(batches, evaluations = [], best = null) {
-  return { ...emptyHistory(), state: "running", step: batches.at(-1)?.[0] ?? 0, steps: 100, batches, smoothed: batches, evaluations, best };
+function historyOf(batches, evaluations = [], result = null) {
+  return { ...emptyHistory(), state: "running", step: batches.at(-1)?.[0] ?? 0, steps: 100, batches, smoothed: batches, evaluations, result };
 }
 
 /** A 2D context that remembers every call with the colours that were set when it was made. */
@@ -88,14 +88,14 @@ test("one point is drawn as a dot, several as a line", () => {
   assert.ok(several.some((c) => c.name === "stroke" && c.stroke === "line"));
 });
 
-test("a run is drawn as its line, the evaluations as dots, the best of them marked", () => {
-  const history = historyOf([[1, 0.9], [2, 0.5], [3, 0.4]], [[0, 1], [2, 0.3], [3, 0.6]], [2, 0.3]);
+test("a run is drawn as its line, the evaluations as dots, the result as a line over its steps", () => {
+  const history = historyOf([[1, 0.9], [2, 0.5], [3, 0.4]], [[0, 1], [2, 0.3], [3, 0.6]], { steps: [2, 3], loss: 0.3 });
   const calls = drawn(history);
   assert.ok(calls.some((c) => c.name === "stroke" && c.stroke === "line"));
   const dots = calls.filter((c) => c.name === "arc");
   assert.equal(dots.length, 4);
   const scale = chartScale(history, { ...SIZE, logarithmic: false });
-  assert.deepEqual(dots.at(-1).args.slice(0, 2), [scale.x(2), scale.y(0.3)]);
+  assert.deepEqual(dots.at(-1).args.slice(0, 2), [scale.x(3), scale.y(0.3)]);
 });
 
 test("dots at the edge are not clipped", () => {

@@ -4,7 +4,7 @@ import { test } from "node:test";
 import { emptyHistory, lastStep, summary } from "../../../web/panel/history.mjs";
 
 const run = (changes = {}) => ({
-  step: 7, steps: 100, batches: [[7, 0.5]], smoothed: [[7, 0.4]], evaluations: [], best: null, stopped: null,
+  step: 7, steps: 100, batches: [[7, 0.5]], smoothed: [[7, 0.4]], evaluations: [], result: null, stopped: null,
   state: "running", sentence: null, reused: false, ...changes,
 });
 
@@ -12,8 +12,9 @@ test("the loss in the summary is the smoothed one, and is called so", () => {
   assert.match(summary(run()), /step 7 of 100 · smoothed loss 0\.4$/);
 });
 
-test("the best state is named with its step", () => {
-  assert.match(summary(run({ best: [5, 0.12345] })), /best 0\.123 at step 5/);
+test("the result is told with its loss and the states that it is made of", () => {
+  const result = { steps: [4, 7], states: "the mean of some", loss: 0.12345 };
+  assert.match(summary(run({ result })), /result 0\.123, the mean of some/);
 });
 
 test("each end of a run is told in its own words", () => {
