@@ -90,7 +90,7 @@ class Train(io.ComfyNode):
                 *(io.Image.Input(name, optional=True, tooltip="More pictures, of any size.") for name in _MORE_IMAGES),
             ],
             outputs=[
-                TIEmbedding.Output(display_name="embedding", tooltip="The learned word, at its best step."),
+                TIEmbedding.Output(display_name="embedding", tooltip="The learned word."),
                 io.Image.Output(display_name="loss_plot", tooltip="The loss over the steps, as a picture."),
                 io.Image.Output(
                     display_name="samples",
