@@ -4,7 +4,7 @@ import { drawChart } from "./chart.mjs";
 import { emptyHistory, summary } from "./history.mjs";
 
 export const LEAST_HEIGHT = 150;
-const TWO_LINES = "flex:1 1 0;min-width:0;line-height:1.3;max-height:2.6em;overflow:hidden";
+const THREE_LINES = "flex:1 1 0;min-width:0;line-height:1.3;max-height:3.9em;overflow:hidden";
 // The sentence of an error can be long; it can be scrolled, marked and copied.
 const ERROR = "flex:1 1 0;min-width:0;line-height:1.3;max-height:130px;overflow:auto;user-select:text;white-space:pre-wrap;color:var(--error-text)";
 
@@ -16,7 +16,7 @@ export function createPanel(axis) {
   const canvas = create("canvas", "position:absolute;inset:0;width:100%;height:100%");
   const chart = create("div", "position:relative;flex:1 1 0;min-height:0", canvas);
   chart.setAttribute("role", "img");
-  const text = create("div", TWO_LINES);
+  const text = create("div", THREE_LINES);
   const button = create("button", "flex:none;font:inherit;color:inherit;background:none;cursor:pointer;padding:0 4px;border:1px solid;border-radius:4px;opacity:.8");
   button.type = "button";
   button.title = "Switch the loss axis between linear and logarithmic";
@@ -40,7 +40,7 @@ export function createPanel(axis) {
     const sentence = summary(history);
     text.textContent = sentence;
     text.title = sentence;
-    text.style.cssText = history.state === "failed" ? ERROR : TWO_LINES;
+    text.style.cssText = history.state === "failed" ? ERROR : THREE_LINES;
     chart.setAttribute("aria-label", `Loss chart: ${sentence}`);
     button.textContent = logarithmic ? "log" : "linear";
     if (!width || !height) return;
