@@ -7,6 +7,7 @@ import logging
 from comfy_api.latest import ComfyExtension, io
 
 from .encode_prompt import EncodePrompt
+from .host.page.routes import add_routes
 from .inspect_embedding import InspectEmbedding
 from .load_demo_model import LoadDemoModel
 from .load_embedding import LoadEmbedding
@@ -38,4 +39,5 @@ class TextualInversionExtension(ComfyExtension):
                 # The host would print one line without the place of the error and skip the nodes after it.
                 logging.exception("The node %s of Textual Inversion could not be defined", node.__name__)
                 raise
+        add_routes()
         return NODES

@@ -6,10 +6,10 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 from torch import Tensor
 
 from ..ti_engine import (
@@ -25,21 +25,28 @@ from ..ti_engine.data.caption_plan import plan_captions
 from ..ti_engine.data.picture_checks import picture_warnings
 from ..ti_engine.files import training_metadata
 from ..ti_engine.memory.out_of_memory import is_out_of_memory, out_of_memory_advice
+from .finished_runs import FinishedRun, FinishedRuns, run_key
 from .host.backend import HostBackend
-from .host.page.progress import RunProgress, finished_chart
+from .host.page.progress import RunProgress, workflow_id
 from .schema import CATEGORY, TIEmbedding, TITrainOptions, setting, supported
 from .shown.loss_plot import loss_plot
 from .shown.train_report import train_report
-from .training_input import caption_lines, contact_sheet, picture_names, split_pictures
+from .training_input import caption_lines, picture_names, split_pictures
 
 _log = logging.getLogger(__name__)
 # A socket takes one link, and the nodes that put pictures together crop them all to the first one's shape.
 _MORE_IMAGES = ("images_2", "images_3", "images_4", "images_5")
 _MOST_CAPTIONS = 10  # of the pictures that the report shows; the log shows all
+_NOT_TRAINED_AGAIN = (
+    "Not trained again: the pictures, captions and models, and all settings that change the vectors, are those of an "
+    "earlier run."
+)
 _PREVIEW_PROMPTS = {"object": "a photo of {}", "style": "a painting in the style of {}", "custom": "a photo of {}"}
 
 
 class Train(io.ComfyNode):
+    finished: ClassVar[FinishedRuns] = FinishedRuns()
+
     @classmethod
     def define_schema(cls) -> io.Schema:
         return supported(
@@ -51,7 +58,8 @@ class Train(io.ComfyNode):
             "model itself is not changed. Use the word with Encode Prompt with S*, and keep it with Save Embedding.",
             search_aliases=["textual inversion", "train embedding", "learn concept", "personalization", "S*"],
             is_input_list=True,
-            has_intermediate_output=True,  # newer hosts show a cached result's pictures and chart again
+            is_output_node=True,  # it can run alone, and every host shows a cached result's pictures and chart again
+            hidden=[io.Hidden.extra_pnginfo],  # holds the id of the workflow, by which pages know their own runs
             inputs=[
                 io.Model.Input("model", tooltip="The model to learn the word for; it stays as it is."),
                 io.Clip.Input("clip", tooltip="The text encoder of the same checkpoint; it stays as it is."),
@@ -82,7 +90,7 @@ class Train(io.ComfyNode):
                 *(io.Image.Input(name, optional=True, tooltip="More pictures, of any size.") for name in _MORE_IMAGES),
             ],
             outputs=[
-                TIEmbedding.Output(display_name="embedding", tooltip="The learned word, at its best step."),
+                TIEmbedding.Output(display_name="embedding", tooltip="The learned word."),
                 io.Image.Output(display_name="loss_plot", tooltip="The loss over the steps, as a picture."),
                 io.Image.Output(
                     display_name="samples",
@@ -116,8 +124,8 @@ class Train(io.ComfyNode):
         images_4: list[Tensor] | None = None,
         images_5: list[Tensor] | None = None,
     ) -> io.NodeOutput:
-        started = time.monotonic()
-        with torch.inference_mode(False):  # the host runs nodes without autograd
+        with torch.inference_mode(False), RunProgress(steps[0], workflow_id(cls.hidden)) as progress:
+            # The host runs nodes without autograd.
             batches = (images, images_2, images_3, images_4, images_5)
             pictures, unseen = split_pictures([batch for link in batches for batch in link or ()])
             names = picture_names(len(pictures))
@@ -146,29 +154,33 @@ class Train(io.ComfyNode):
             for warning in warnings:  # in the host's log at once: a run may take hours
                 _log.warning("%s", warning)
             _log.info("\n".join(plan.describe(names)))
-            record, samples, fingerprint = _learn(backend, config, pictures, plan.own)
-            if not record.losses:  # the start is no learned word, and must not be saved as one
-                raise ValueError(record.stopped or "Nothing was learned.")
+            key = run_key(backend.identity(), pictures, plan.own, config)
+            known = cls.finished.get(key)
+            run = known or _learn(backend, config, pictures, plan.own, progress)
+            cls.finished.keep(key, run)
+            record = replace(run.record, placeholder=config.placeholder)
             warnings += record.warnings + result_warnings(backend, config, record)
-            cost = backend.cost(config.batch_size // record.parts)
             pairs = plan.describe(names, _MOST_CAPTIONS)
-            report = train_report(backend, config, record, time.monotonic() - started, warnings, cost, pairs)
+            report = train_report(backend, config, record, run.seconds, warnings, run.cost, pairs)
+            if known:
+                report += f"\n{_NOT_TRAINED_AGAIN}"
             word = record.embedding()
-            metadata = training_metadata(config, record, backend.description, None, len(pictures), fingerprint)
+            metadata = training_metadata(config, record, backend.description, None, len(pictures), run.fingerprint)
             embedding = TokenEmbedding(word.vectors, word.placeholder, metadata)
-        shown = ui.PreviewImage(contact_sheet(samples)).as_dict()
-        shown["loss_chart"] = [finished_chart(record, config.steps)]
+            shown = progress.finish(record, run.samples, reused=known is not None)
+            samples = torch.stack([run.samples[step] for step in sorted(run.samples)]).movedim(1, -1)
         return io.NodeOutput(embedding, loss_plot(record), samples, report, ui=shown)
 
 
 def _learn(
-    backend: HostBackend, config: TrainConfig, pictures: list[Tensor], own_captions: Sequence[str | None]
-) -> tuple[TrainRecord, Tensor, str]:
-    """The whole run; what the person sees of it happens in the body of the loop.
-
-    The record, samples [N, H, W, 3], and the fingerprint of the weights.
-    """
-    progress = RunProgress(config.steps)
+    backend: HostBackend,
+    config: TrainConfig,
+    pictures: list[Tensor],
+    own_captions: Sequence[str | None],
+    progress: RunProgress,
+) -> FinishedRun:
+    """The whole run; what the person sees of it happens in the body of the loop."""
+    started = time.monotonic()
     progress.phase(f"encoding {len(pictures)} pictures")
     dataset = encode_training_set(backend, pictures, config, own_captions)
     prompt = _PREVIEW_PROMPTS[config.what].format(config.placeholder)
@@ -179,7 +191,6 @@ def _learn(
         progress.phase(f"preview at step {step}")
         try:
             samples[step] = backend.sample(prompt, word, config.seed, config.resolution)
-            progress.picture(samples[step], step)
         except Exception as error:  # what was learned is worth more than a picture of it
             if not is_out_of_memory(error):
                 raise
@@ -197,13 +208,15 @@ def _learn(
                 is_due = config.preview_every and step.index % config.preview_every == 0 and step.index < config.steps
                 if is_due and step.index not in samples:
                     preview(step.index, record.embedding(step.index))
+                    # At the end the sheet of all follows at once, and a page may show what it has loaded last.
+                    if step.index in samples and not record.stopped:
+                        progress.picture(samples[step.index], step.index)
             fingerprint = backend.fingerprint()
             try:
                 preview(len(record.losses), record.embedding())
             except (RuntimeError, ValueError) as error:  # not the host's interruption, which is neither
                 # The word is complete: what cannot be drawn must not take it away.
                 _log.warning("There is no picture of the learned word: %s", error, exc_info=True)
-            progress.finish(record)
     except Exception as error:
         if record.losses or not is_out_of_memory(error):
             raise
@@ -212,6 +225,9 @@ def _learn(
         raise ValueError(
             f"The memory of {backend.device} does not hold a step of training. {advice} ({told})"
         ) from error
+    if not record.losses:  # the start is no learned word, and must not be saved as one
+        raise ValueError(record.stopped or "Nothing was learned.")
     if not samples:
         samples[0] = torch.zeros(3, config.resolution, config.resolution)
-    return record, torch.stack([samples[step] for step in sorted(samples)]).movedim(1, -1), fingerprint
+    cost = backend.cost(config.batch_size // record.parts)
+    return FinishedRun(record, samples, fingerprint, cost, time.monotonic() - started)

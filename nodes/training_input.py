@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from ..ti_engine.data.caption_files import split_lines
@@ -37,14 +36,3 @@ def caption_lines(texts: Sequence[str] | None) -> list[str]:
     if not texts:
         return []
     return [" ".join(split_lines(text)) for text in texts] if len(texts) > 1 else split_lines(texts[0])
-
-
-def contact_sheet(pictures: Tensor, columns: int = 5) -> Tensor:
-    """Pictures [N, H, W, 3] side by side in rows of `columns` as one IMAGE [1, H', W', 3], white where none is."""
-    columns = min(columns, len(pictures))
-    rows = -(-len(pictures) // columns)
-    missing = rows * columns - len(pictures)
-    padded = torch.cat([pictures, pictures.new_ones(missing, *pictures.shape[1:])])
-    height, width = pictures.shape[1:3]
-    grid = padded.reshape(rows, columns, height, width, 3).permute(0, 2, 1, 3, 4)
-    return grid.reshape(1, rows * height, columns * width, 3)

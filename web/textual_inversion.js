@@ -2,16 +2,17 @@
 
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
-import { createLossPanel, LEAST_HEIGHT } from "./loss_panel.mjs";
-import { addReport, showReport } from "./node_report.mjs";
-import { createTrainCharts, findNode } from "./train_charts.mjs";
+import { createPanel, LEAST_HEIGHT } from "./panel/panel.mjs";
+import { createRuns, findNode } from "./panel/runs.mjs";
+import { addReport, showError, showReport } from "./report/node_report.mjs";
 
 const panels = new WeakMap(); // Train node -> its panel
 const rootGraph = () => app.rootGraph ?? app.graph;
-const charts = createTrainCharts(rootGraph, (node) => panels.get(node));
+const runs = createRuns(rootGraph, (node) => panels.get(node));
+let kept = { prompt: null, nodes: [] }; // what the host did not execute again of the prompt that it executes now
 
-function addLossPanel(node) {
-  const panel = createLossPanel({
+function addPanel(node) {
+  const panel = createPanel({
     isLogarithmic: () => node.properties?.loss_axis === "log",
     setLogarithmic: (flag) => node.setProperty("loss_axis", flag ? "log" : "linear"),
   });
@@ -26,24 +27,43 @@ function addLossPanel(node) {
   node.setSize([Math.max(width, node.size[0], 340), Math.max(height, node.size[1])]);
 }
 
+// What went on while this page was not open.
+async function tellMissedRuns() {
+  const answer = await api.fetchApi("/textual_inversion/runs");
+  if (answer.ok) (await answer.json()).forEach(runs.tell);
+}
+
+function showOutput(nodeId, output, isKept) {
+  for (const run of output?.loss_chart ?? []) {
+    if (isKept) runs.tellKept(nodeId, run);
+    else runs.tell(run);
+  }
+  showReport(findNode(rootGraph(), nodeId), output);
+}
+
 app.registerExtension({
   name: "textual_inversion.LossChart",
 
   setup() {
-    api.addEventListener("textual_inversion.step", ({ detail }) => charts.step(detail));
-    api.addEventListener("executed", ({ detail }) => {
-      for (const chart of detail.output?.loss_chart ?? []) charts.finished(detail.node, chart);
-      showReport(findNode(rootGraph(), detail.node), detail.output);
+    api.addEventListener("textual_inversion.step", ({ detail }) => runs.tell(detail));
+    api.addEventListener("execution_cached", ({ detail }) => {
+      kept = { prompt: detail.prompt_id, nodes: detail.nodes.map(String) };
     });
-    api.addEventListener("execution_interrupted", ({ detail }) => charts.ended(detail));
-    api.addEventListener("execution_error", ({ detail }) => charts.ended(detail));
+    api.addEventListener("executed", ({ detail }) => {
+      const isKept = detail.prompt_id === kept.prompt && kept.nodes.includes(String(detail.node));
+      showOutput(detail.node, detail.output, isKept);
+    });
+    api.addEventListener("execution_error", ({ detail }) => {
+      showError(findNode(rootGraph(), detail.node_id), detail.exception_message);
+    });
     // A theme is a set of CSS variables on the root element; what is already drawn does not follow them by itself.
     const redrawAll = () => rootGraph()?.nodes?.forEach((node) => panels.get(node)?.redraw());
     new MutationObserver(redrawAll).observe(document.documentElement, { attributeFilter: ["style", "class"] });
+    tellMissedRuns();
   },
 
   nodeCreated(node) {
-    if (node.comfyClass === "TI_Train") addLossPanel(node);
+    if (node.comfyClass === "TI_Train") addPanel(node);
     addReport(node);
   },
 
@@ -52,11 +72,11 @@ app.registerExtension({
   },
 
   afterConfigureGraph() {
-    charts.showAll();
+    runs.showAll();
   },
 
   // The page gives back what the nodes of a workflow had given out when it is opened again.
   onNodeOutputsUpdated(outputs) {
-    for (const [id, output] of Object.entries(outputs ?? {})) showReport(findNode(rootGraph(), id), output);
+    for (const [id, output] of Object.entries(outputs ?? {})) showOutput(id, output, false);
   },
 });

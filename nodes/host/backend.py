@@ -27,6 +27,7 @@ from .models.demo import DemoSD
 from .models.dynamic import non_dynamic_clip, non_dynamic_model
 from .models.family import noise_schedule, recognise
 from .models.fingerprint import weights_fingerprint
+from .models.identity import models_identity
 from .models.known_families import UNPROVEN
 from .models.vocabulary import Vocabulary
 from .sampling import sample_picture
@@ -120,6 +121,10 @@ class HostBackend:
     def fingerprint(self) -> str:
         """Of the denoiser and the text encoders, patches included; to be asked while they are lent."""
         return weights_fingerprint([self._patcher, self._clip.patcher])
+
+    def identity(self) -> str | None:
+        """What tells these models from others; None where that cannot be told."""
+        return models_identity(self._patcher, self._clip, self._vae, self.schedule)
 
     def cost(self, samples: int) -> str:
         """How a step of `samples` at once is computed by now and what memory that takes, as far as it is known."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -10,29 +9,29 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from ...ti_engine import TrainRecord
+from .loss_curve import Point, chart_of
 
 _WIDTH, _HEIGHT = 768, 432  # px
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 16, 32, 40  # px around the curve
 _INK, _GRID, _BATCH, _SMOOTH, _FIXED = "#222222", "#e4e4e4", "#b9cfe8", "#2f6db5", "#d1602e"
 
-Point = tuple[float, float]
-
 
 def loss_plot(record: TrainRecord) -> Tensor:
-    """IMAGE [1, 432, 768, 3] in 0..1: loss of each batch, smoothed, and on the fixed evaluation set."""
+    """IMAGE [1, 432, 768, 3] in 0..1: loss of the batches, smoothed, and on the fixed evaluation set."""
     image = Image.new("RGB", (_WIDTH, _HEIGHT), "white")
     draw = ImageDraw.Draw(image)
-    batches = [(i + 1.0, loss) for i, loss in enumerate(record.losses) if math.isfinite(loss)]
-    fixed = [(float(step), loss) for step, loss in sorted(record.evaluations.items()) if math.isfinite(loss)]
-    scale = _Scale([*_smoothed(batches), *fixed])
+    chart = chart_of(record, 0)
+    scale = _Scale([*chart["smoothed"], *chart["evaluations"]])
     _draw_axes(draw, scale)
-    _draw_line(draw, scale, batches, _BATCH, 1)
-    _draw_line(draw, scale, _smoothed(batches), _SMOOTH, 2)
-    for point in fixed:
+    _draw_line(draw, scale, chart["batches"], _BATCH, 1)
+    _draw_line(draw, scale, chart["smoothed"], _SMOOTH, 2)
+    for point in chart["evaluations"]:
         x, y = scale(point)
         draw.ellipse((x - 3, y - 3, x + 3, y + 3), fill=_FIXED)
-    for text, colour, left in (("batches", _SMOOTH, 96), ("fixed evaluation set", _FIXED, 176)):
-        draw.text((left, 10), text, fill=colour)
+    legend = (("loss of batches", _BATCH), ("smoothed", _SMOOTH), ("fixed evaluation set", _FIXED))
+    for (text, colour), left in zip(legend, (96, 216, 296), strict=True):
+        draw.line((left - 20, 16, left - 6, 16), fill=colour, width=3)
+        draw.text((left, 10), text, fill=_INK)
     data = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
     return data.reshape(1, _HEIGHT, _WIDTH, 3).float() / 255
 
@@ -46,22 +45,11 @@ class _Scale:
         self.low, self.high = min(losses) - margin, max(losses) + margin
         self.last = max([step for step, _ in points] or [1.0]) or 1.0
 
-    def __call__(self, point: Point) -> Point:
+    def __call__(self, point: tuple[float, float]) -> tuple[float, float]:
         step, loss = point
         share = min(1.0, max(0.0, (loss - self.low) / (self.high - self.low)))
         x = _LEFT + step / self.last * (_WIDTH - _LEFT - _RIGHT)
         return x, _HEIGHT - _BOTTOM - share * (_HEIGHT - _TOP - _BOTTOM)
-
-
-def _smoothed(points: Sequence[Point]) -> list[Point]:
-    """Exponential moving average, without the pull of its start towards zero."""
-    memory = min(200.0, max(4.0, len(points) / 25))
-    keep, mean, weight = 1 - 1 / memory, 0.0, 0.0
-    smooth: list[Point] = []
-    for step, loss in points:
-        mean, weight = keep * mean + (1 - keep) * loss, keep * weight + (1 - keep)
-        smooth.append((step, mean / weight))
-    return smooth
 
 
 def _draw_axes(draw: ImageDraw.ImageDraw, scale: _Scale) -> None:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 CHART = "[aria-label^='Loss chart']"
+CHART_SENTENCE = f"{CHART} + div > div"
 REPORT = "[aria-label='Report']"
 _READY = """() => window.app?.extensionManager
     && app.extensions?.some((extension) => extension.name === 'textual_inversion.LossChart')"""
@@ -20,7 +21,7 @@ def open_comfy(browser: Browser, url: str, nodes_2: bool) -> Page:
     # A first start opens the list of templates over everything.
     body = json.dumps({"Comfy.TutorialCompleted": True, "Comfy.VueNodes.Enabled": nodes_2}).encode()
     urlopen(Request(f"{url}/settings", body, {"Content-Type": "application/json"}), timeout=60).close()
-    page = browser.new_page(viewport={"width": 1700, "height": 1000})
+    page = browser.new_context(viewport={"width": 1700, "height": 1000}).new_page()
     page.goto(url)
     page.wait_for_function(_READY, timeout=120_000)
     # The settings are kept on the server between tests, and a page may have been open when they were written.
@@ -36,30 +37,17 @@ def offers_nodes_2(page: Page) -> bool:
 
 
 def open_template(page: Page, title: str) -> None:
-    """Open one of our templates as the template dialog does, and bring all of it into view."""
+    """Open one of our templates as the template dialog does."""
     page.evaluate(
         """async (title) => {
             const names = (await (await fetch('/api/workflow_templates')).json())['textual-inversion'];
             if (!names?.includes(title)) throw new Error(`no template ${title} in ${names}`);
             const file = await fetch(`/api/workflow_templates/textual-inversion/${encodeURIComponent(title)}.json`);
-            await app.loadGraphData(await file.json(), true, true, title);
+            await app.loadGraphData(await file.json(), true, true, title, { openSource: 'template' });
         }""",
         title,
     )
     page.wait_for_selector(f"{CHART} canvas")
-    page.evaluate(
-        """() => {
-            const corner = (n, far) => [n.pos[0] + far * n.size[0], n.pos[1] - 30 + far * (n.size[1] + 30)];
-            const nodes = [...app.graph.nodes];
-            const [left, top] = [0, 1].map((axis) => Math.min(...nodes.map((n) => corner(n, 0)[axis])));
-            const [right, bottom] = [0, 1].map((axis) => Math.max(...nodes.map((n) => corner(n, 1)[axis])));
-            const view = app.canvas.ds;
-            view.scale = Math.min(1560 / (right - left), 850 / (bottom - top));
-            view.offset[0] = 80 / view.scale - left;
-            view.offset[1] = 100 / view.scale - top;
-            app.canvas.setDirty(true, true);
-        }"""
-    )
 
 
 def set_widgets(page: Page, class_type: str, values: dict[str, Any]) -> None:
@@ -110,3 +98,36 @@ def wait_for_chart(page: Page, part: str, timeout_seconds: float = 240) -> None:
         arg=[CHART, part],
         timeout=1000 * timeout_seconds,
     )
+
+
+def is_blank(page: Page) -> bool:
+    """Whether nothing is painted on the chart."""
+    return page.evaluate(
+        """selector => {
+            const canvas = document.querySelector(`${selector} canvas`);
+            const data = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
+            return data.every((value) => value === 0);
+        }""",
+        CHART,
+    )
+
+
+def line_steps(page: Page) -> tuple[float, float]:
+    """The first and the last step at which the smoothed line is painted, in the dark theme."""
+    left, right, width = page.evaluate(
+        """selector => {
+            const canvas = document.querySelector(`${selector} canvas`);
+            const density = window.devicePixelRatio;
+            const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+            const columns = [];
+            for (let y = Math.round(16 * density); y < canvas.height; y++) // the legend is above
+                for (let x = 0; x < canvas.width; x++) {
+                    const [red, green, blue] = data.slice(4 * (y * canvas.width + x), 4 * (y * canvas.width + x) + 3);
+                    if (red === 0x60 && green === 0xa5 && blue === 0xfa) columns.push(x / density);
+                }
+            return [Math.min(...columns), Math.max(...columns), canvas.width / density];
+        }""",
+        CHART,
+    )
+    trained = int(chart_text(page).partition("step ")[2].partition(" ")[0])
+    return tuple((x - 40) / (width - 50) * trained for x in (left, right))  # the margins of the chart

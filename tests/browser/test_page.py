@@ -12,10 +12,13 @@ import pytest
 
 from .page import (
     CHART,
+    CHART_SENTENCE,
     REPORT,
     chart_pixels,
     chart_text,
     ending,
+    is_blank,
+    line_steps,
     offers_nodes_2,
     open_comfy,
     open_template,
@@ -45,14 +48,14 @@ def nodes_2(request: pytest.FixtureRequest) -> bool:
 def page(request: pytest.FixtureRequest, browser: Browser, comfy_server: Any, nodes_2: bool) -> Iterator[Page]:
     page = open_comfy(browser, comfy_server.url, nodes_2)
     if nodes_2 and not offers_nodes_2(page):
-        page.close()
+        page.context.close()
         pytest.skip("this ComfyUI's page does not offer Nodes 2.0")
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error.stack)))
     open_template(page, TEMPLATE)
     yield page
     screenshot(page, request.node.name)
-    page.close()
+    page.context.close()
     assert not [error for error in errors if "textual-inversion" in error]
 
 
@@ -64,22 +67,150 @@ def screenshot(page: Page, name: str) -> None:
 
 
 def test_run_moves_the_chart_and_shows_samples(page: Page, nodes_2: bool) -> None:
-    set_widgets(page, "TI_Train", {"steps": 12, "preview_every": 6, "seed": 10 + nodes_2})
+    set_widgets(page, "TI_Train", {"steps": 12, "preview_every": 3, "seed": 10 + nodes_2})
     set_widgets(page, "KSampler", {"steps": 4})
-    empty = chart_pixels(page)
+    assert is_blank(page)  # no axis before there is a point
+    note_samples(page)
     press_run(page)
     wait_for_chart(page, r"step [1-9]\d* of 12")
     begun = chart_pixels(page)
-    assert begun != empty
     assert ending(page) == "execution_success"
     wait_for_chart(page, "step 12 of 12.* done")
-    assert chart_pixels(page) not in (empty, begun)
+    assert not is_blank(page) and chart_pixels(page) != begun
 
     shown = page.evaluate(
         "() => Object.fromEntries(app.graph.nodes.map((n) => [n.title, app.nodeOutputs[n.id]?.images?.length]))"
     )
-    assert shown["Samples"] == 3 and shown["Loss"] == 1 and shown["Save Image"] == 4, shown
-    assert pictures_on(page, "TI_Train", nodes_2, of_width=3 * 128) == 1  # the contact sheet
+    assert shown["Samples"] == 5 and shown["Loss"] == 1 and shown["Save Image"] == 4, shown
+    samples = page.evaluate("() => window.samples")
+    assert [len(names) for names in samples] == [1, 2, 3, 4, 1]  # the last is the sheet of all
+    assert all(len(set(names)) == len(names) for names in samples), samples
+    page.wait_for_timeout(1000)  # what a page has loaded last, it shows
+    assert pictures_on(page, "TI_Train", nodes_2, of_width=5 * 134 + 6) == 1
+
+
+def note_samples(page: Page) -> None:
+    """Keep what the Train node shows after each message about its pictures in `window.samples`."""
+    page.evaluate(
+        """() => {
+            window.samples = [];
+            const train = app.graph.nodes.find((n) => n.type === 'TI_Train');
+            app.api.addEventListener('executed', ({ detail }) => {
+                if (String(detail.node) !== String(train.id)) return;
+                setTimeout(() => window.samples.push(app.nodeOutputs[train.id].images.map((i) => i.filename)));
+            });
+        }"""
+    )
+
+
+def test_a_reload_and_a_second_tab_show_the_whole_run(page: Page, nodes_2: bool) -> None:
+    set_widgets(page, "TI_Train", {"steps": 40, "preview_every": 0, "seed": 40 + nodes_2})
+    alone(page)
+    seen_whole = second_tab(page)
+    press_run(page)
+    wait_for_chart(page, r"step [1-9]\d of 40")
+    page.reload()
+    page.wait_for_selector(f"{CHART} canvas", timeout=120_000)
+    opened_late = second_tab(seen_whole)
+    tabs = (page, seen_whole, opened_late)
+    for tab in tabs:
+        wait_for_chart(tab, "step .* of 40.* result .* done")
+    opened_after = second_tab(seen_whole)
+    wait_for_chart(opened_after, "step .* of 40.* result .* done")
+    tabs = (*tabs, opened_after)
+    assert len({chart_text(tab) for tab in tabs}) == 1
+    trained = int(chart_text(page).partition("step ")[2].partition(" ")[0])
+    for tab in tabs:
+        tab.bring_to_front()
+        tab.wait_for_timeout(500)
+        first, last = line_steps(tab)
+        assert first < 3 and last > trained - 2, (first, last)
+
+
+def alone(page: Page) -> None:
+    """Leave nothing in the graph but Train and the demo model."""
+    page.evaluate(
+        """() => app.graph.nodes.filter((n) => !['TI_Train', 'TI_LoadDemoModel'].includes(n.type))
+            .forEach((n) => app.graph.remove(n))"""
+    )
+
+
+def second_tab(page: Page) -> Page:
+    """Another tab of the same browser with the same workflow."""
+    workflow = page.evaluate("() => app.graph.serialize()")
+    tab = page.context.new_page()
+    tab.goto(page.url.split("#")[0])
+    tab.wait_for_function("() => window.app?.extensionManager && window.app.graph", timeout=120_000)
+    tab.wait_for_timeout(1000)  # it opens what it had open before
+    tab.evaluate("async (workflow) => app.loadGraphData(workflow, true, true, 'the same')", workflow)
+    tab.wait_for_selector(f"{CHART} canvas")
+    return tab
+
+
+def test_what_does_not_change_the_vectors_is_not_trained_again(page: Page, nodes_2: bool) -> None:
+    set_widgets(page, "TI_Train", {"steps": 20, "preview_every": 10, "seed": 50 + nodes_2})
+    alone(page)  # Train is run without anything behind it
+    press_run(page)
+    assert ending(page) == "execution_success"
+    wait_for_chart(page, "step 20 of 20.* done$")
+    trained = [round(step) for step in line_steps(page)]
+    set_widgets(page, "TI_Train", {"preview_every": 5, "placeholder": "thing*"})
+    press_run(page)
+    assert ending(page) == "execution_success"
+    wait_for_chart(page, "step 20 of 20.* done · not trained again$")
+    assert [round(step) for step in line_steps(page)] == trained
+    assert pictures_on(page, "TI_Train", nodes_2, of_width=3 * 134 + 6) == 1
+
+
+def test_a_training_that_the_host_has_kept_is_shown_in_another_workflow(page: Page, nodes_2: bool) -> None:
+    settings = {"steps": 20, "preview_every": 10, "seed": 60 + nodes_2}
+    set_widgets(page, "TI_Train", settings)
+    set_widgets(page, "KSampler", {"steps": 2})
+    press_run(page)
+    assert ending(page) == "execution_success"
+    wait_for_chart(page, "step 20 of 20.* done$")
+    open_template(page, "3 Use S-star in a prompt")
+    assert "drawn here" in chart_text(page)
+    set_widgets(page, "TI_Train", settings)
+    set_widgets(page, "KSampler", {"steps": 2})
+    press_run(page)
+    assert ending(page) == "execution_success"
+    wait_for_chart(page, "step 20 of 20.* done · not trained again$")
+    assert pictures_on(page, "TI_Train", nodes_2, of_width=3 * 134 + 6) == 1
+
+
+def test_a_second_copy_of_a_template_shows_nothing_of_the_run_of_the_first(page: Page, nodes_2: bool) -> None:
+    set_widgets(page, "TI_Train", {"steps": 3, "preview_every": 0, "seed": 70 + nodes_2})
+    alone(page)
+    press_run(page)
+    assert ending(page) == "execution_success"
+    wait_for_chart(page, "done")
+    open_template(page, TEMPLATE)
+    page.wait_for_timeout(1000)
+    assert "drawn here" in chart_text(page) and is_blank(page)
+    page.evaluate("() => app.extensionManager.command.execute('Workspace.PreviousOpenedWorkflow')")
+    wait_for_chart(page, "step 3 of 3.* done")
+
+
+def test_an_error_stands_on_the_node_in_place_of_what_was_there(page: Page, nodes_2: bool) -> None:
+    set_widgets(page, "TI_Train", {"steps": 3, "preview_every": 0, "seed": 80 + nodes_2})
+    set_widgets(page, "KSampler", {"steps": 2})
+    press_run(page)
+    assert ending(page) == "execution_success"
+    wait_for_report(page, "S*")
+    set_widgets(page, "TI_EncodePrompt", {"text": "a photo of nothing"})
+    press_run(page)
+    assert ending(page).startswith("execution_error")
+    wait_for_report(page, "The text does not contain S*")
+    set_widgets(page, "TI_Train", {"initial_words": "zxqj"})
+    press_run(page)
+    assert ending(page).startswith("execution_error")
+    wait_for_chart(page, "Loss chart: failed: .*zxqj")
+    sentence = page.locator(CHART_SENTENCE)
+    assert "zxqj" in sentence.inner_text() and is_blank(page)
+    box = sentence.bounding_box()
+    assert box and box["height"] > 10
+    assert sentence.evaluate("(text) => text.scrollHeight <= text.clientHeight + 1")  # all of it can be seen
 
 
 def test_reports_are_shown_on_the_nodes_and_come_back_with_the_workflow(page: Page, nodes_2: bool) -> None:
@@ -136,6 +267,11 @@ def test_cancel_is_said_on_the_chart_and_the_next_run_begins_anew(page: Page, no
     page.evaluate("() => app.api.interrupt()")
     assert ending(page) == "execution_interrupted"
     wait_for_chart(page, "cancelled")
+    texts = page.evaluate(
+        """() => app.graph.nodes.find((n) => n.type === 'TI_Train').widgets
+            .filter((w) => w.name === '$$node-text-preview').map((w) => w.value)"""
+    )
+    assert all(text.startswith("cancelled") for text in texts), texts
     set_widgets(page, "TI_Train", {"steps": 3})
     set_widgets(page, "KSampler", {"steps": 2})
     press_run(page)
@@ -144,11 +280,11 @@ def test_cancel_is_said_on_the_chart_and_the_next_run_begins_anew(page: Page, no
 
 
 def test_the_axis_can_be_switched_and_is_kept_in_the_workflow(page: Page) -> None:
-    before = chart_pixels(page)
-    page.locator(f"{CHART} + div button").click()
+    button = page.locator(f"{CHART} + div button")
+    assert button.inner_text() == "linear"
+    button.click()
     page.wait_for_function(
-        "([selector, before]) => document.querySelector(`${selector} canvas`).toDataURL() !== before",
-        arg=[CHART, before],
+        "(selector) => document.querySelector(`${selector} + div button`).textContent === 'log'", arg=CHART
     )
     saved = page.evaluate("() => app.graph.serialize().nodes.find((n) => n.type === 'TI_Train')")
     assert saved["properties"]["loss_axis"] == "log"
@@ -190,3 +326,19 @@ def test_the_server_offers_the_page_what_it_needs(comfy_server: Any) -> None:
     assert [line.strip() for line in ours] == ["/extensions/textual-inversion/textual_inversion.js"]
     for node in NODES:
         assert get(f"/extensions/textual-inversion/docs/{node}/en.md").startswith("# ")
+
+
+def test_the_help_of_a_node_fits_the_side_panel(page: Page) -> None:
+    page.evaluate(
+        """() => app.canvas.selectItems
+            ? app.canvas.selectItems(app.graph.nodes.filter((n) => n.type === 'TI_Train'))
+            : app.canvas.selectNodes(app.graph.nodes.filter((n) => n.type === 'TI_Train'))"""
+    )
+    page.get_by_test_id("info-button").click()
+    help_text = page.locator(".node-help-content")
+    help_text.get_by_text("preview_every").first.wait_for()
+    assert help_text.locator("li").count() > 20
+    too_wide = """(panel) => [...panel.querySelectorAll('*')]
+        .filter((element) => element.scrollWidth > panel.clientWidth || element.tagName === 'TABLE')
+        .map((element) => element.outerHTML.slice(0, 80))"""
+    assert help_text.evaluate(too_wide) == []

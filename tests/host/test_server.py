@@ -49,11 +49,6 @@ def steps_of(run: Run) -> list[dict[str, Any]]:
     return run.of("textual_inversion.step")
 
 
-def joined(events: list[dict[str, Any]], name: str) -> list[int]:
-    """The steps of all points in order of arrival."""
-    return [step for event in events for step, _ in event[name]]
-
-
 def test_template_1_learns_shows_and_does_not_train_twice(client: ComfyClient) -> None:
     prompt = template(client, 1, seed=1)
     train = only_node(prompt, "TI_Train")
@@ -67,18 +62,19 @@ def test_template_1_learns_shows_and_does_not_train_twice(client: ComfyClient) -
 
     events = steps_of(run)
     assert {event["node"] for event in events} == {train}
-    assert events[0]["step"] == 0 and events[-1]["step"] == STEPS
-    assert [event["done"] for event in events] == [False] * (len(events) - 1) + [True]
-    assert joined(events, "points") == list(range(1, STEPS + 1))
-    assert joined(events, "evaluations") == [0, STEPS]
+    assert events[0]["step"] == -1 and events[-1]["step"] == STEPS
+    assert [event["state"] for event in events] == ["running"] * (len(events) - 1) + ["done"]
+    for event in events:  # each holds all that was known by then
+        assert [step for step, _ in event["batches"]] == list(range(1, event["step"] + 1))
+    assert [step for step, _ in events[-1]["evaluations"]] == [0, STEPS]
+    assert [client.get("/textual_inversion/runs")[-1]] == events[-1:]  # for a page that opens now
 
     assert not [node for node, _ in run.previews if node == train]  # a live preview would hide or double these
-    *samples, sheet = [data for data in run.of("executed") if data["node"] == train]
-    assert [data["merge"] for data in samples] == [False] + [True] * (STEPS // PREVIEW_EVERY)
-    assert [picture.size for data in samples for picture in client.pictures(data["output"])] == [(128, 128)] * len(
-        samples
-    )
-    assert [picture.size for picture in client.pictures(sheet["output"])] == [(128 * len(samples), 128)]
+    *samples, sheet = [data["output"] for data in run.of("executed") if data["node"] == train]
+    assert [len(output["images"]) for output in samples] == [1, 2]  # steps 0 and 6; with the last one comes the sheet
+    assert {picture.size for output in samples for picture in client.pictures(output)} == {(128, 128)}
+    (sheet_picture,) = client.pictures(sheet)
+    assert sheet_picture.width > 3 * 128 and sheet_picture.height > 128
     assert any(node == train for node, _ in run.texts)
     # Hosts since 0.13 leave out most progress messages; the last one always passes.
     progress = [data for data in run.of("progress") if data["node"] == train]
@@ -87,15 +83,65 @@ def test_template_1_learns_shows_and_does_not_train_twice(client: ComfyClient) -
     again = client.run(prompt)
     assert again.ending == "execution_success"
     assert train in again.cached and not steps_of(again)
-    if "has_intermediate_output" in client.get("/object_info/TI_Train")["TI_Train"]:  # of hosts that send it again
-        (chart,) = again.outputs[train]["loss_chart"]  # for a page that was not open while it trained
-        assert chart["done"] and [step for step, _ in chart["points"]] == list(range(1, STEPS + 1))
+    assert again.outputs[train] == sheet
+    (chart,) = sheet["loss_chart"]
+    assert chart["state"] == "done" and chart["batches"] == events[-1]["batches"]
 
     # A new text uses the word that was learned before.
     prompt[only_node(prompt, "TI_EncodePrompt")]["inputs"]["text"] = "a photo of S* on a black background"
     changed = client.run(prompt)
     assert changed.ending == "execution_success"
     assert train in changed.cached and only_node(prompt, "SaveImage") in changed.outputs
+
+
+def test_what_does_not_change_the_vectors_does_not_train_again(client: ComfyClient) -> None:
+    prompt = template(client, 1, seed=8)
+    train = only_node(prompt, "TI_Train")
+    first = client.run(prompt)
+    assert first.ending == "execution_success", first.events[-1]
+    prompt[train]["inputs"].update(preview_every=3, placeholder="thing*")
+    prompt[only_node(prompt, "TI_EncodePrompt")]["inputs"]["text"] = "a photo of thing*"
+    second = client.run(prompt)
+    assert second.ending == "execution_success", second.events[-1]
+    assert train not in second.cached
+    *_, last = steps_of(second)
+    assert last["reused"] and last["state"] == "done" and {event["step"] for event in steps_of(second)} == {-1, STEPS}
+    before, after = (client.pictures(run.outputs[train])[0] for run in (first, second))
+    assert before.tobytes() == after.tobytes()
+    report = next(shown["text"][0] for node, shown in second.outputs.items() if is_report(prompt, node))
+    assert report.startswith("thing*:") and "Not trained again" in report
+
+    prompt[train]["inputs"].update(steps=STEPS + 1)
+    third = client.run(prompt)
+    assert third.ending == "execution_success", third.events[-1]
+    assert not any(event["reused"] for event in steps_of(third)) and steps_of(third)[-1]["step"] == STEPS + 1
+
+
+def is_report(prompt: dict[str, Any], node: str) -> bool:
+    return prompt[node]["class_type"] == "PreviewAny"
+
+
+def test_train_runs_alone(client: ComfyClient) -> None:
+    prompt = {
+        "1": {"class_type": "TI_LoadDemoModel", "inputs": {}},
+        "2": template(client, 1, seed=9, steps=2)[only_node(template(client, 1, seed=9), "TI_Train")],
+    }
+    for name, link in prompt["2"]["inputs"].items():
+        if isinstance(link, list):
+            prompt["2"]["inputs"][name] = ["1", link[1]]
+    run = client.run(prompt)
+    assert run.ending == "execution_success", run.events[-1]
+    assert run.outputs["2"]["images"]
+
+
+def test_a_run_that_fails_says_why_to_every_page(client: ComfyClient) -> None:
+    prompt = template(client, 1, seed=9)
+    prompt[only_node(prompt, "TI_Train")]["inputs"]["initial_words"] = "zxqj"
+    run = client.run(prompt)
+    assert run.ending == "execution_error"
+    *_, last = steps_of(run)
+    assert last["state"] == "failed" and last["batches"] == []
+    assert last["sentence"] == run.events[-1][1]["exception_message"].strip()
 
 
 def test_template_3_uses_one_word_in_two_prompts(client: ComfyClient) -> None:
@@ -151,6 +197,8 @@ def test_cancel_in_mid_run_leaves_a_usable_server(client: ComfyClient) -> None:
     assert run.ending == "execution_interrupted"
     assert time.monotonic() - asked[0] < SECONDS_TO_CANCEL
     assert run.events[-1][1]["node_type"] == "TI_Train"
+    assert steps_of(run)[-1]["state"] == "cancelled"
+    assert run.texts[-1][1].startswith("cancelled at step")
 
     after = client.run(plain_prompt(seed=5))
     assert after.ending == "execution_success", after.events[-1]

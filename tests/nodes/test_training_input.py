@@ -72,10 +72,3 @@ def test_what_is_white_on_transparent_is_named_by_its_number(inputs):
     pictures, (warning,) = inputs.split_pictures([torch.rand(2, 20, 30, 3), logo])
     assert len(pictures) == 3 and float(pictures[2].min()) == 1
     assert warning.startswith("Picture 3 is white on transparent")
-
-
-def test_the_contact_sheet_keeps_the_order(inputs):
-    pictures = torch.arange(3).reshape(3, 1, 1, 1).expand(3, 2, 2, 3) / 4
-    sheet = inputs.contact_sheet(pictures, columns=2)
-    assert sheet.shape == (1, 4, 4, 3)
-    assert sheet[0, ::2, ::2, 0].flatten().tolist() == [0, 0.25, 0.5, 1]

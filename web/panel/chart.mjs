@@ -1,32 +1,32 @@
 // Draws the loss of a training run on a canvas. Pure: everything it draws with is passed in.
 
-import { bestEvaluation, lastStep, shortNumber, smoothed } from "./loss_history.mjs";
+import { lastStep, shortNumber } from "./history.mjs";
 
 const FONT = "10px system-ui, sans-serif";
 const MARGIN = { left: 40, right: 10, top: 18, bottom: 20 };
 
 /**
  * Draws `history` into a width x height area of `ctx`.
- * theme: CSS colours { muted, grid, raw, line, dot, best }.
+ * theme: CSS colours { muted, grid, raw, line, dot, result }.
  */
 export function drawChart(ctx, history, { width, height, logarithmic, theme }) {
   ctx.clearRect(0, 0, width, height);
   ctx.font = FONT;
+  if (history.batches.length + history.evaluations.length === 0) return; // no axis that nothing lies on
   const scale = chartScale(history, { width, height, logarithmic });
   drawAxes(ctx, scale, theme);
-  if (scale.isEmpty) return;
 
   ctx.save();
   ctx.beginPath();
   ctx.rect(scale.left, scale.top - 4, scale.right - scale.left + 4, scale.bottom - scale.top + 4);
-  ctx.clip();
-  drawLine(ctx, history.points, scale, theme.raw, 1);
-  drawLine(ctx, smoothed(history.points), scale, theme.line, 2);
-  for (const point of history.evaluations) drawDot(ctx, point, scale, 2.5, theme.dot);
+  ctx.clip(); // peaks of single batches may leave the chart
+  drawLine(ctx, history.batches, scale, theme.raw, 1);
+  drawLine(ctx, history.smoothed, scale, theme.line, 2);
   ctx.restore();
+  if (history.batches.length === 1) drawDot(ctx, history.batches[0], scale, 2, theme.line); // a line needs two points
+  for (const point of history.evaluations) drawDot(ctx, point, scale, 2.5, theme.dot);
 
-  const best = bestEvaluation(history);
-  if (best) drawBest(ctx, best, scale, theme);
+  if (history.result) drawResult(ctx, history.result, scale, theme);
   drawLegend(ctx, history, scale, theme);
 }
 
@@ -50,7 +50,6 @@ export function chartScale(history, { width, height, logarithmic }) {
     y: (loss) => bottom - along(loss) * (bottom - top),
     xTicks: linearTicks(0, last, Math.max(2, Math.floor((right - left) / 70))).filter(Number.isInteger),
     yTicks: (logarithmic ? logTicks : linearTicks)(low, high, Math.max(2, Math.floor((bottom - top) / 28))),
-    isEmpty: history.points.length + history.evaluations.length === 0,
   };
 }
 
@@ -80,9 +79,10 @@ export function logTicks(low, high, count) {
 // A batch of samples with little noise can lose ten times as much as its neighbours. Such peaks may leave the chart: the
 // range follows the smoothed line, the evaluations and nine tenths of the batches.
 function lossRange(history, logarithmic) {
-  const batches = history.points.map((p) => p[1]).sort((a, b) => a - b);
+  const batches = history.batches.map((p) => p[1]).sort((a, b) => a - b);
   const at = (share) => batches[Math.min(batches.length - 1, Math.floor(share * batches.length))];
-  const values = [...smoothed(history.points), ...history.evaluations].map((p) => p[1]);
+  const values = [...history.smoothed, ...history.evaluations].map((p) => p[1]);
+  if (history.result) values.push(history.result.loss);
   if (batches.length) values.push(at(0.05), at(0.95));
   const usable = logarithmic ? values.filter((v) => v > 0) : values;
   if (!usable.length) return logarithmic ? [0.01, 1] : [0, 1];
@@ -137,29 +137,30 @@ function drawDot(ctx, [step, loss], scale, radius, colour) {
   ctx.fill();
 }
 
-function drawBest(ctx, best, scale, theme) {
-  const x = crisp(scale.x(best[0]));
-  ctx.strokeStyle = theme.best;
+// A line over the steps whose states the result is the mean of, with a dot at its end.
+function drawResult(ctx, { steps: [first, last], loss }, scale, theme) {
+  ctx.strokeStyle = theme.result;
   ctx.lineWidth = 1;
   ctx.setLineDash([3, 3]);
-  strokeSegment(ctx, x, scale.y(best[1]), x, scale.bottom);
+  strokeSegment(ctx, scale.x(first), crisp(scale.y(loss)), scale.x(last), crisp(scale.y(loss)));
   ctx.setLineDash([]);
-  drawDot(ctx, best, scale, 4, theme.best);
+  drawDot(ctx, [last, loss], scale, 4, theme.result);
 }
 
 function drawLegend(ctx, history, scale, theme) {
   const entries = [];
-  if (history.points.length) entries.push(["batches", theme.line]);
-  if (history.evaluations.length) entries.push(["fixed set", theme.dot], ["best", theme.best]);
+  if (history.batches.length) entries.push(["loss of batches", theme.raw], ["smoothed", theme.line]);
+  if (history.evaluations.length) entries.push(["fixed set", theme.dot]);
+  if (history.result) entries.push(["result", theme.result]);
   ctx.textAlign = "left";
   ctx.textBaseline = "middle";
-  let x = scale.left;
+  let x = scale.left - 30; // four entries need most of a node's width
   for (const [text, colour] of entries) {
     ctx.fillStyle = colour;
     ctx.fillRect(x, 6, 8, 3);
     ctx.fillStyle = theme.muted;
     ctx.fillText(text, x + 12, 8);
-    x += 24 + ctx.measureText(text).width;
+    x += 22 + ctx.measureText(text).width;
   }
 }
 

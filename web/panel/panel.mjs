@@ -1,19 +1,22 @@
 // The part of the Train node that shows the loss: a canvas, one line of text, and the switch of the axis.
 
-import { drawChart } from "./loss_chart.mjs";
-import { emptyHistory, summary } from "./loss_history.mjs";
+import { drawChart } from "./chart.mjs";
+import { emptyHistory, summary } from "./history.mjs";
 
-export const LEAST_HEIGHT = 180;
+export const LEAST_HEIGHT = 150;
+const THREE_LINES = "flex:1 1 0;min-width:0;line-height:1.3;max-height:3.9em;overflow:hidden";
+// The sentence of an error can be long; it can be scrolled, marked and copied.
+const ERROR = "flex:1 1 0;min-width:0;line-height:1.3;max-height:130px;overflow:auto;user-select:text;white-space:pre-wrap;color:var(--error-text)";
 
 /**
  * A panel as { element, show(history), redraw() }.
  * axis: { isLogarithmic(), setLogarithmic(flag) }, asked at every drawing because a saved node gets its settings late.
  */
-export function createLossPanel(axis) {
+export function createPanel(axis) {
   const canvas = create("canvas", "position:absolute;inset:0;width:100%;height:100%");
   const chart = create("div", "position:relative;flex:1 1 0;min-height:0", canvas);
   chart.setAttribute("role", "img");
-  const text = create("div", "flex:1 1 0;min-width:0;line-height:1.3;max-height:2.6em;overflow:hidden");
+  const text = create("div", THREE_LINES);
   const button = create("button", "flex:none;font:inherit;color:inherit;background:none;cursor:pointer;padding:0 4px;border:1px solid;border-radius:4px;opacity:.8");
   button.type = "button";
   button.title = "Switch the loss axis between linear and logarithmic";
@@ -37,6 +40,7 @@ export function createLossPanel(axis) {
     const sentence = summary(history);
     text.textContent = sentence;
     text.title = sentence;
+    text.style.cssText = history.state === "failed" ? ERROR : THREE_LINES;
     chart.setAttribute("aria-label", `Loss chart: ${sentence}`);
     button.textContent = logarithmic ? "log" : "linear";
     if (!width || !height) return;
@@ -86,10 +90,10 @@ function themeOf(element) {
   return {
     muted: isDark ? "#b4b4b4" : "#555555",
     grid: isDark ? "rgba(255,255,255,.14)" : "rgba(0,0,0,.14)",
-    raw: isDark ? "rgba(96,165,250,.3)" : "rgba(29,78,216,.25)",
+    raw: isDark ? "rgba(96,165,250,.45)" : "rgba(29,78,216,.35)",
     line: isDark ? "#60a5fa" : "#1d4ed8",
     dot: isDark ? "#fbbf24" : "#b45309",
-    best: isDark ? "#4ade80" : "#15803d",
+    result: isDark ? "#4ade80" : "#15803d",
   };
 }
 

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { addReport, showReport } from "../../web/node_report.mjs";
+import { addReport, showError, showReport } from "../../../web/report/node_report.mjs";
 
 globalThis.document = { createElement: () => ({ style: {}, setAttribute() {} }) };
 
@@ -35,6 +35,20 @@ test("a report is shown in the panel, and the next one replaces it", () => {
   showReport(save, null);
   assert.equal(save.widgets[0].element.value, "Saved again");
   assert.equal(save.widgets[0].serialize, false);
+});
+
+test("an error takes the place of the report, and the next report the place of the error", () => {
+  const save = node("TI_SaveEmbedding");
+  addReport(save);
+  showReport(save, { text: ["Saved"] });
+  const colour = save.widgets[0].element.style.color;
+  showError(save, "The folder is full.");
+  assert.equal(save.widgets[0].element.value, "The folder is full.");
+  assert.notEqual(save.widgets[0].element.style.color, colour);
+  showReport(save, { text: ["Saved again"] });
+  assert.equal(save.widgets[0].element.value, "Saved again");
+  assert.equal(save.widgets[0].element.style.color, colour);
+  showError(undefined, "no such node");
 });
 
 test("a node that has the room keeps its size", () => {

@@ -1,16 +1,15 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { chartScale, drawChart, linearTicks, logTicks } from "../../web/loss_chart.mjs";
-import { applyEvent, emptyHistory } from "../../web/loss_history.mjs";
+import { chartScale, drawChart, linearTicks, logTicks } from "../../../web/panel/chart.mjs";
+import { emptyHistory } from "../../../web/panel/history.mjs";
 
 const SIZE = { width: 320, height: 180 };
-const THEME = { muted: "muted", grid: "grid", raw: "raw", line: "line", dot: "dot", best: "best" };
+const THEME = { muted: "muted", grid: "grid", raw: "raw", line: "line", dot: "dot", result: "result" };
 
-function historyOf(points, evaluations = [], changes = {}) {
-  return applyEvent(emptyHistory(), {
-    node: "1", step: points.at(-1)?.[0] ?? 0, steps: 100, points, evaluations, stopped: null, done: false, ...changes,
-  });
+/** A running history whose smoothed line is the batches themselves. */
+function historyOf(batches, evaluations = [], result = null) {
+  return { ...emptyHistory(), state: "running", step: batches.at(-1)?.[0] ?? 0, steps: 100, batches, smoothed: batches, evaluations, result };
 }
 
 /** A 2D context that remembers every call with the colours that were set when it was made. */
@@ -51,7 +50,8 @@ for (const logarithmic of [false, true]) {
 
 test("one peak does not flatten the rest", () => {
   const points = Array.from({ length: 100 }, (_, i) => [i + 1, i === 50 ? 1000 : 0.2 + 0.001 * i]);
-  const scale = chartScale(historyOf(points), { ...SIZE, logarithmic: false });
+  const history = { ...historyOf(points), smoothed: points.map(([step]) => [step, 10]) };
+  const scale = chartScale(history, { ...SIZE, logarithmic: false });
   assert.ok(scale.y(1000) < scale.top, "the peak may leave the chart");
   assert.ok(scale.yTicks.at(-1) <= 500);
 });
@@ -68,20 +68,42 @@ test("no data, one point, equal and zero losses have finite scales", () => {
   }
 });
 
-test("an empty chart has axes and nothing else", () => {
+function drawn(history) {
   const ctx = recorder();
-  drawChart(ctx, emptyHistory(), { ...SIZE, logarithmic: false, theme: THEME });
-  assert.ok(ctx.calls.some((c) => c.name === "fillText"));
-  assert.ok(!ctx.calls.some((c) => c.stroke === "line"));
+  drawChart(ctx, history, { ...SIZE, logarithmic: false, theme: THEME });
+  return ctx.calls;
+}
+
+test("before the first point nothing is drawn, no axis either", () => {
+  for (const history of [emptyHistory(), historyOf([])]) {
+    assert.deepEqual(drawn(history).filter((c) => ["fillText", "stroke", "arc"].includes(c.name)), []);
+  }
 });
 
-test("a run is drawn as its line, the evaluations as dots, the best of them marked", () => {
-  const ctx = recorder();
-  const history = historyOf([[1, 0.9], [2, 0.5], [3, 0.4]], [[0, 1], [2, 0.3], [3, 0.6]]);
-  drawChart(ctx, history, { ...SIZE, logarithmic: false, theme: THEME });
-  assert.ok(ctx.calls.some((c) => c.name === "stroke" && c.stroke === "line"));
-  const dots = ctx.calls.filter((c) => c.name === "arc");
+test("one point is drawn as a dot, several as a line", () => {
+  const one = drawn(historyOf([[1, 0.5]])).filter((c) => c.name === "arc");
+  assert.equal(one.length, 1);
+  const several = drawn(historyOf([[1, 0.5], [2, 0.4]]));
+  assert.equal(several.filter((c) => c.name === "arc").length, 0);
+  assert.ok(several.some((c) => c.name === "stroke" && c.stroke === "line"));
+});
+
+test("a run is drawn as its line, the evaluations as dots, the result as a line over its steps", () => {
+  const history = historyOf([[1, 0.9], [2, 0.5], [3, 0.4]], [[0, 1], [2, 0.3], [3, 0.6]], { steps: [2, 3], loss: 0.3 });
+  const calls = drawn(history);
+  assert.ok(calls.some((c) => c.name === "stroke" && c.stroke === "line"));
+  const dots = calls.filter((c) => c.name === "arc");
   assert.equal(dots.length, 4);
   const scale = chartScale(history, { ...SIZE, logarithmic: false });
-  assert.deepEqual(dots.at(-1).args.slice(0, 2), [scale.x(2), scale.y(0.3)]);
+  assert.deepEqual(dots.at(-1).args.slice(0, 2), [scale.x(3), scale.y(0.3)]);
+});
+
+test("dots at the edge are not clipped", () => {
+  const names = drawn(historyOf([[1, 0.9], [2, 0.5]], [[0, 1]])).map((c) => c.name);
+  assert.ok(names.indexOf("arc") > names.indexOf("restore") && names.indexOf("restore") > names.indexOf("clip"));
+});
+
+test("the legend tells the loss of the batches from the smoothed one", () => {
+  const texts = drawn(historyOf([[1, 0.9], [2, 0.5]])).filter((c) => c.name === "fillText").map((c) => c.args[0]);
+  assert.ok(texts.includes("loss of batches") && texts.includes("smoothed"));
 });

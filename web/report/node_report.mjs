@@ -26,6 +26,17 @@ export function addReport(node) {
 
 /** Show `output.text`, what the node gave out for people to read; nothing where either is missing. */
 export function showReport(node, output) {
+  if (output?.text) write(node, [output.text].flat().join("\n"), "var(--input-text)");
+}
+
+/** Show why the node failed, in place of the report of an earlier run. */
+export function showError(node, sentence) {
+  write(node, sentence, "var(--error-text)");
+}
+
+function write(node, text, colour) {
   const panel = node?.widgets?.find((widget) => widget.name === NAME);
-  if (panel && output?.text) panel.element.value = [output.text].flat().join("\n");
+  if (!panel) return;
+  panel.element.value = text;
+  panel.element.style.color = colour;
 }
