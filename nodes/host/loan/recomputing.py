@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 from comfy.ldm.modules.attention import SpatialTransformer
 from comfy.sd1_clip import SDClipModel
+from comfy.text_encoders.t5 import T5Block
 from torch import nn
 
-from ....ti_engine.memory.checkpointing import checkpointed
+from ....ti_engine.memory.checkpointing import Forward, checkpointed, lent_forwards
 from ....ti_engine.memory.overwritten import overwriting_allowed
 from ....ti_engine.memory.plan import Recompute
 from ..text.caption_encoding import encoder_guard
@@ -46,11 +47,24 @@ class Blocks:
         with ExitStack() as stack:
             if way >= Recompute.ENCODERS:
                 stack.enter_context(checkpointed(self.encoders, encoder_guard))
+                stack.enter_context(lent_forwards(_with_own_distances(self.encoders), _without_given_distances))
             if way >= Recompute.EVERYTHING:
                 guard = overwriting_allowed if self.denoiser_adds_in_place else nullcontext
                 stack.enter_context(checkpointed(self.denoiser, guard))
             stack.enter_context(frozen_prefixes(self.prefixes))  # outside: a layer runs twice for what is behind it
             yield
+
+
+def _with_own_distances(layers: Iterable[nn.Module]) -> list[nn.Module]:
+    """Layers of umT5, each of which computes its own table of distances and passes over the one before's."""
+    return [
+        m for m in layers if isinstance(m, T5Block) and m.layer[0].SelfAttention.relative_attention_bias is not None
+    ]
+
+
+def _without_given_distances(forward: Forward) -> Forward:
+    """So that checkpointing does not keep the table of the layer before, 67 MB for each of Wan's."""
+    return lambda x, mask, _, optimized_attention: forward(x, mask, None, optimized_attention)
 
 
 def blocks_of(network: nn.Module) -> list[nn.Module]:
