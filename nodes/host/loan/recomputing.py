@@ -55,7 +55,7 @@ class Blocks:
             yield
 
 
-def _with_own_distances(layers: Iterable[nn.Module]) -> list[nn.Module]:
+def _with_own_distances(layers: Iterable[Any]) -> list[nn.Module]:
     """Layers of umT5, each of which computes its own table of distances and passes over the one before's."""
     return [
         m for m in layers if isinstance(m, T5Block) and m.layer[0].SelfAttention.relative_attention_bias is not None
