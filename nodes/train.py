@@ -26,6 +26,7 @@ from ..ti_engine.data.picture_checks import picture_warnings
 from ..ti_engine.files import training_metadata
 from ..ti_engine.memory.out_of_memory import is_out_of_memory
 from .host.backend import HostBackend
+from .host.loan.lent_backend import LentBackend
 from .host.page.progress import RunProgress, finished_chart
 from .schema import CATEGORY, TIEmbedding, TITrainOptions, setting, supported
 from .shown.loss_plot import loss_plot
@@ -146,11 +147,10 @@ class Train(io.ComfyNode):
             for warning in warnings:  # in the host's log at once: a run may take hours
                 _log.warning("%s", warning)
             _log.info("\n".join(plan.describe(names)))
-            record, samples, fingerprint = _learn(backend, config, pictures, plan.own)
+            record, samples, fingerprint, cost = _learn(backend, config, pictures, plan.own)
             if not record.losses:  # the start is no learned word, and must not be saved as one
                 raise ValueError(record.stopped or "Nothing was learned.")
             warnings += result_warnings(backend, config, record)
-            cost = backend.cost(config.batch_size // record.parts)
             pairs = plan.describe(names, _MOST_CAPTIONS)
             report = train_report(backend, config, record, time.monotonic() - started, warnings, cost, pairs)
             word = record.embedding()
@@ -163,10 +163,10 @@ class Train(io.ComfyNode):
 
 def _learn(
     backend: HostBackend, config: TrainConfig, pictures: list[Tensor], own_captions: Sequence[str | None]
-) -> tuple[TrainRecord, Tensor, str]:
+) -> tuple[TrainRecord, Tensor, str, str]:
     """The whole run; what the person sees of it happens in the body of the loop.
 
-    The record, samples [N, H, W, 3], and the fingerprint of the weights.
+    The record, samples [N, H, W, 3], the fingerprint of the weights, and what a step costs.
     """
     progress = RunProgress(config.steps)
     progress.phase(f"encoding {len(pictures)} pictures")
@@ -175,10 +175,10 @@ def _learn(
     samples: dict[int, Tensor] = {}
     record = TrainRecord(config.placeholder)
 
-    def preview(step: int, word: TokenEmbedding) -> None:
+    def preview(lent: LentBackend, step: int, word: TokenEmbedding) -> None:
         progress.phase(f"preview at step {step}")
         try:
-            samples[step] = backend.sample(prompt, word, config.seed, config.resolution)
+            samples[step] = lent.sample(prompt, word, config.seed, config.resolution)
             progress.picture(samples[step], step)
         except Exception as error:  # what was learned is worth more than a picture of it
             if not is_out_of_memory(error):
@@ -187,20 +187,21 @@ def _learn(
 
     progress.phase("loading the models")
     try:
-        with backend.lent(config.batch_size, config.resolution, config.gradient_checkpointing):
-            for step in train(backend, dataset, config):
+        with backend.lent(config.batch_size, dataset.mean.shape[1:], config.gradient_checkpointing) as lent:
+            for step in train(lent, dataset, config):
                 record = step.record
                 progress.step(step)
                 is_due = config.preview_every and step.index % config.preview_every == 0 and step.index < config.steps
                 if is_due and step.index not in samples:
-                    preview(step.index, record.embedding(step.index))
-            fingerprint = backend.fingerprint()
+                    preview(lent, step.index, record.embedding(step.index))
+            fingerprint = lent.fingerprint()
             try:
-                preview(len(record.losses), record.embedding())
+                preview(lent, len(record.losses), record.embedding())
             except (RuntimeError, ValueError) as error:  # not the host's interruption, which is neither
                 # The word is complete: what cannot be drawn must not take it away.
                 _log.warning("There is no picture of the learned word: %s", error, exc_info=True)
             progress.finish(record)
+            cost = lent.cost(config.batch_size // record.parts)
     except Exception as error:
         if record.losses or not is_out_of_memory(error):
             raise
@@ -211,4 +212,4 @@ def _learn(
         ) from error
     if not samples:
         samples[0] = torch.zeros(3, config.resolution, config.resolution)
-    return record, torch.stack([samples[step] for step in sorted(samples)]).movedim(1, -1), fingerprint
+    return record, torch.stack([samples[step] for step in sorted(samples)]).movedim(1, -1), fingerprint, cost

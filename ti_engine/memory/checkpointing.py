@@ -90,7 +90,7 @@ class _SecondRun:
         if tensor is None or tensor.shape != place.shape:
             raise RuntimeError("A checkpointed block computed something else in its second run than in its first.")
         if tensor._version != place.version:
-            raise RuntimeError("A checkpointed block changed a tensor that its gradient needs by an inplace operation.")
+            raise RuntimeError("What a checkpointed block keeps has been modified by an inplace operation.")
         return tensor
 
     def _run(self) -> None:

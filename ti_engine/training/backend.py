@@ -74,8 +74,8 @@ class EncodedPictures:
     inpainting: Tensor | None = None
 
 
-class Backend(Protocol):
-    """The frozen models. Nothing in them is a parameter; after every call they are bit for bit as they were."""
+class FrozenModels(Protocol):
+    """What can be asked of the models at any time, before their weights are on the device too."""
 
     schedule: NoiseSchedule
     encoders: Mapping[str, EncoderInfo]
@@ -88,8 +88,6 @@ class Backend(Protocol):
     else 1."""
     description: str
     """One line for reports: family, precision, device."""
-    samples_at_once: int | None
-    """The most samples that fit into memory together, as far as that is known before the first step."""
 
     def word_vectors(self, words: str) -> dict[str, Tensor]:
         """The vocabulary's own vectors of the tokens of `words`: encoder key -> float32 [tokens, width].
@@ -113,6 +111,14 @@ class Backend(Protocol):
     def check_captions(self, captions: Sequence[str], placeholder: str, num_vectors: int) -> None:
         """Raises ValueError for a caption that does not fit into the text encoders with that many vectors a word."""
         ...
+
+
+class Backend(FrozenModels, Protocol):
+    """The models as training needs them. Nothing in them is a parameter; after every call they are bit for bit as they
+    were."""
+
+    samples_at_once: int | None
+    """The most samples that fit into memory together, as far as that is known before the first step."""
 
     def encode(self, captions: Sequence[str], words: Words, differentiable: bool) -> EncodedCaptions:
         """Captions with the vectors of `words` at their placeholders; gradients if `differentiable`.
