@@ -1,9 +1,9 @@
 """Gradient checkpointing (Chen et al. 2016, arXiv 1604.06174) for the blocks of a frozen network.
 
 Autograd keeps nothing of what a block computes. When the backward asks for the first of it, the block runs again from
-its inputs, and keeps it this time. torch.utils.checkpoint does the same with use_reentrant=False, but two things stop
-it here: it gives wrong gradients for blocks that add in place, and the hooks that would copy what they overwrite
-replace its own.
+its inputs, and keeps it this time. torch.utils.checkpoint with use_reentrant=False does the same, but gives a wrong
+gradient for blocks that add in place, also with copies of their inputs. The hooks that would copy what such a block
+overwrites take the place of its own (benchmarks/checkpointing.py, docs/memory.md).
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from .peak_count import CountedMemory
 
 _KNOWN = 1 << 16  # elements; more than tokens, masks and lengths have
-_SHARE = 4  # HiDream chooses among four experts
+_EXPERTS = 4  # of HiDream, as the host makes every one
 _aten = torch.ops.aten
 
 
@@ -51,4 +51,4 @@ def _positions(index: Tensor | None) -> Tensor | None:
     """Positions in place of a mask [N]."""
     if index is None or index.dtype != torch.bool or index.ndim != 1:
         return index
-    return torch.empty(len(index) // _SHARE, dtype=torch.long, device=index.device)
+    return torch.empty(len(index) // _EXPERTS, dtype=torch.long, device=index.device)

@@ -23,9 +23,10 @@ def overwriting_allowed(is_weight: Callable[[Tensor], bool] = lambda _: False) -
     another precision than the layer holds.
 
     Forward has to happen inside. The originals are free as soon as the network lets go of them, so this costs time to
-    copy and hardly any memory. torch's own guard for it, which copies only what is overwritten, is a dispatch mode, in
-    which tensor classes of others (GGUF weights) do not work, and has to be open at the backward too. Of a tensor that
-    is written to behind autograd's back (`.data`) the former content may be kept, as autograd itself would do.
+    copy and hardly any memory. torch's allow_mutation_on_saved_tensors, which copies only what is overwritten, is a
+    dispatch mode, which is slower and in which tensor classes of others (GGUF weights) do not work; it would have to be
+    open at the backward too. Of a tensor that is written to behind autograd's back (`.data`) the former content may be
+    kept, as autograd itself would do.
     """
     made: Any = WeakTensorKeyDictionary()  # original -> its version then, and its copy
 
