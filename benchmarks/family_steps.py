@@ -58,14 +58,15 @@ def _our_step(backend: Any, latents: list[int], samples: int, checkpointing: str
 
 
 def _bare_step(backend: Any, update: Step) -> Step:
-    network = backend._patcher.model.diffusion_model
+    network = backend.models.patcher.model.diffusion_model
     calls: list[tuple[Any, Any]] = []
     handle = network.register_forward_pre_hook(lambda _, args, kwargs: calls.append((args, kwargs)), with_kwargs=True)
     update()
     handle.remove()
     # Several where captions differ in length and the model does not take them side by side.
     calls = [([_leaf(v) for v in args], {name: _leaf(v) for name, v in kwargs.items()}) for args, kwargs in calls]
-    guard = plugin("ti_engine.memory.overwritten").overwriting_allowed if backend._family.adds_in_place else nullcontext
+    adds_in_place = backend.models.family.adds_in_place
+    guard = plugin("ti_engine.memory.overwritten").overwriting_allowed if adds_in_place else nullcontext
 
     def step() -> None:
         for value in [value for args, kwargs in calls for value in (*args, *kwargs.values())]:

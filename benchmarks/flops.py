@@ -79,28 +79,31 @@ def counted(models: Models, resolution: int, samples: int, twice: bool, whole: b
     """A step of so many samples with different captions, not the first of a run. twice: with checkpointing; whole: with
     what stands in front of the captions."""
     plan, count = plugin("ti_engine.memory.plan"), plugin("nodes.host.loan.memory_count")
-    way = plan.Recompute.EVERYTHING if twice else plan.Recompute.NOTHING
+    encode = plugin("nodes.host.text.caption_encoding").encode_captions
+    checkpointing = plan.Checkpointing.EVERYTHING if twice else plan.Checkpointing.NONE
     backend = backend_of(models)
-    blocks = replace(backend._blocks, prefixes={}) if whole else backend._blocks
+    blocks = replace(backend.blocks, prefixes={}) if whole else backend.blocks
     shape = latent_shape(models, samples, resolution)
     work = Work()
 
     def step() -> None:
         captions = [f"a photo of a S* , {number}" for number in range(samples)]
         vectors = {key: torch.empty(1, info.width, requires_grad=True) for key, info in backend.encoders.items()}
-        backend.encode(captions[:1], {"S*": vectors}, differentiable=False)
+        joins = backend.family.joins_captions
+        encode(backend.clip, captions[:1], {"S*": vectors}, False, joins)
         with FlopCounterMode(display=False, custom_mapping=CPU_ATTENTION) as counter:
-            encoded = backend.encode(captions, {"S*": vectors}, differentiable=True)
+            encoded = encode(backend.clip, captions, {"S*": vectors}, True, joins)
             latents, sigma = torch.empty(*shape), torch.ones(samples)
             work.encoding = counter.get_total_flops()
-            loss = backend.denoise(latents, sigma, encoded.cond).sum()
+            denoise = plugin("nodes.host.denoiser").denoise
+            loss = denoise(backend.patcher, latents, sigma, encoded.cond, backend.family).sum()
             work.denoising = counter.get_total_flops() - work.encoding
             loss.backward()
             work.gradient = counter.get_total_flops() - work.encoding - work.denoising
             encoded.backward()
             work.encoding = counter.get_total_flops() - work.bare
 
-    if count.counted_parts([models.model, models.clip.patcher], [step], blocks.recomputed(way)) is None:
+    if count.counted_stages([models.model, models.clip.patcher], [step], blocks.checkpointed(checkpointing)) is None:
         raise RuntimeError("This step cannot be counted; the host's log says why.")
     return work
 

@@ -85,17 +85,17 @@ def measured(case: Case, device: torch.device, rounds: int) -> list[dict[str, An
     width, depth, resolution = small if small and device.type == "cpu" else (1, 1, true_resolution)
     models = make(Size(width, depth, case.dtype, filled=True, device=device))
     shape = latent_shape(models, 1, resolution)
-    reference = gradient_in_float32(models, case, shape, resolution)
+    reference = gradient_in_float32(models, case, shape)
     rows = []
     for how in ("off", "on") if case.share == 1 else ("on",):
         backend = backend_of(models)
-        with backend.lent(case.samples, resolution, how) as loan:
-            while loan.bytes_elsewhere < (1 - case.share) * models.model.model_size() and backend.load_less():
+        with backend.lent(case.samples, shape[1:], how) as lent:
+            while lent.loan.bytes_offloaded < (1 - case.share) * models.model.model_size() and lent.load_less():
                 pass
-            steps = steps_of(backend, shape, case.samples, how)
+            steps = steps_of(lent, shape, case.samples, how)
             needed = peak_beside_weights(steps["ours"], device)
             seconds = interleaved(steps, rounds, device)
-            found = gradient_of(backend, case, shape)
+            found = gradient_of(lent, case, shape)
         rows.append(
             {
                 "case": f"{case.family} {resolution} px x {case.samples}",
@@ -105,10 +105,10 @@ def measured(case: Case, device: torch.device, rounds: int) -> list[dict[str, An
                 "bare_ms": round(seconds["bare"] * 1e3, 2),  # checkpointed too, where ours is
                 "ours_to_bare": round(seconds["ours"] / seconds["bare"], 3),
                 "encoder_share": round(seconds["encoders"] / seconds["ours"], 3),
-                "elsewhere_gib": round(loan.bytes_elsewhere / GIB, 2),
+                "elsewhere_gib": round(lent.loan.bytes_offloaded / GIB, 2),
                 "weights_gib": round((models.model.model_size() + models.clip.patcher.model_size()) / GIB, 2),
                 "peak_gib": needed and round(needed / GIB, 3),
-                "estimate_gib": backend.plan.bytes and round(backend.plan.bytes / GIB, 3),
+                "estimate_gib": lent.plan.bytes and round(lent.plan.bytes / GIB, 3),
                 "cosine": round(float(torch.cosine_similarity(found, reference, dim=0)), 5),
                 "length": round(float(found.norm() / reference.norm()), 4),
             }
@@ -134,7 +134,7 @@ def gradient_of(backend: Any, case: Case, shape: list[int]) -> Tensor:
     return torch.cat([rows.grad.flatten() / rows.grad.norm() for rows in vectors.values() if rows.grad is not None])
 
 
-def gradient_in_float32(models: Models, case: Case, shape: list[int], resolution: int) -> Tensor:
+def gradient_in_float32(models: Models, case: Case, shape: list[int]) -> Tensor:
     """The same with the denoiser in float32, from the same weights."""
     base = models.model.model
     unet, cast = base.diffusion_model, base.manual_cast_dtype
@@ -145,8 +145,8 @@ def gradient_in_float32(models: Models, case: Case, shape: list[int], resolution
         unet.dtype = torch.float32
     try:
         backend = backend_of(models)
-        with backend.lent(case.samples, resolution, "on"):
-            return gradient_of(backend, case, shape)
+        with backend.lent(case.samples, shape[1:], "on") as lent:
+            return gradient_of(lent, case, shape)
     finally:
         base.manual_cast_dtype = cast
         if case.dtype is not FP8:

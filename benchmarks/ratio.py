@@ -79,8 +79,9 @@ def main() -> None:
 
 def measured(models: Models, resolution: int, samples: int, checkpointing: str, rounds: int) -> Figures:
     backend = backend_of(models)
-    with backend.lent(samples, resolution, checkpointing):
-        steps = steps_of(backend, latent_shape(models, 1, resolution), samples, checkpointing)
+    latents = latent_shape(models, 1, resolution)
+    with backend.lent(samples, latents[1:], checkpointing) as lent:
+        steps = steps_of(lent, latents, samples, checkpointing)
         seconds: dict[str, list[float]] = {name: [] for name in steps}
         for number in range(rounds + 1):
             for name, step in steps.items():

@@ -27,6 +27,7 @@ from ..ti_engine.files import training_metadata
 from ..ti_engine.memory.out_of_memory import is_out_of_memory, out_of_memory_advice
 from .finished_runs import FinishedRun, FinishedRuns, run_key
 from .host.backend import HostBackend
+from .host.loan.lent_backend import LentBackend
 from .host.page.progress import RunProgress, workflow_id
 from .schema import CATEGORY, TIEmbedding, TITrainOptions, setting, supported
 from .shown.loss_plot import loss_plot
@@ -187,10 +188,10 @@ def _learn(
     samples: dict[int, Tensor] = {}
     record = TrainRecord(config.placeholder)
 
-    def preview(step: int, word: TokenEmbedding) -> None:
+    def preview(lent: LentBackend, step: int, word: TokenEmbedding) -> None:
         progress.phase(f"preview at step {step}")
         try:
-            samples[step] = backend.sample(prompt, word, config.seed, config.resolution)
+            samples[step] = lent.sample(prompt, word, config.seed, config.resolution)
         except Exception as error:  # what was learned is worth more than a picture of it
             if not is_out_of_memory(error):
                 raise
@@ -198,8 +199,9 @@ def _learn(
 
     progress.phase("loading the models")
     try:
-        with backend.threads(), backend.lent(config.batch_size, config.resolution, config.gradient_checkpointing):
-            for step in train(backend, dataset, config):
+        latents = dataset.mean.shape[1:]
+        with backend.threads(), backend.lent(config.batch_size, latents, config.gradient_checkpointing) as lent:
+            for step in train(lent, dataset, config):
                 record = step.record
                 if not step.index:
                     for warning in record.warnings:  # now, and not only when hours of training are over
@@ -207,16 +209,17 @@ def _learn(
                 progress.step(step)
                 is_due = config.preview_every and step.index % config.preview_every == 0 and step.index < config.steps
                 if is_due and step.index not in samples:
-                    preview(step.index, record.embedding(step.index))
+                    preview(lent, step.index, record.embedding(step.index))
                     # At the end the sheet of all follows at once, and a page may show what it has loaded last.
                     if step.index in samples and not record.stopped:
                         progress.picture(samples[step.index], step.index)
-            fingerprint = backend.fingerprint()
+            fingerprint = lent.fingerprint()
             try:
-                preview(len(record.losses), record.embedding())
+                preview(lent, len(record.losses), record.embedding())
             except (RuntimeError, ValueError) as error:  # not the host's interruption, which is neither
                 # The word is complete: what cannot be drawn must not take it away.
                 _log.warning("There is no picture of the learned word: %s", error, exc_info=True)
+            cost = lent.cost(config.batch_size // record.parts)
     except Exception as error:
         if record.losses or not is_out_of_memory(error):
             raise
@@ -229,5 +232,4 @@ def _learn(
         raise ValueError(record.stopped or "Nothing was learned.")
     if not samples:
         samples[0] = torch.zeros(3, config.resolution, config.resolution)
-    cost = backend.cost(config.batch_size // record.parts)
     return FinishedRun(record, samples, fingerprint, cost, time.monotonic() - started)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ...ti_engine import Backend, TrainConfig, TrainRecord
+from ...ti_engine import TrainConfig, TrainRecord
+from ...ti_engine.training.backend import FrozenModels
 from ...ti_engine.training.result import describe_states, standard_error
 from ...ti_engine.training.start_vectors import start_sentence, trained_encoders
 
@@ -12,7 +13,7 @@ _NEAREST = 5
 
 
 def train_report(
-    backend: Backend,
+    backend: FrozenModels,
     config: TrainConfig,
     record: TrainRecord,
     seconds: float,

@@ -1,38 +1,48 @@
 """Gradient checkpointing (Chen et al. 2016, arXiv 1604.06174) for the blocks of a frozen network.
 
-A block keeps what went into it and nothing else; when its gradient is asked for it runs once more. torch's own
-checkpoint replays a block that adds to its input in place from the input as it was left, and says nothing. Here a block
-only ever gets copies, so that the second run starts from what the first one did.
+Autograd keeps nothing of what a block computes. When the backward asks for the first of it, the block runs again from
+its inputs, and keeps it this time. torch.utils.checkpoint with use_reentrant=False does the same, but gives a wrong
+gradient for blocks that add in place, also with copies of their inputs. The hooks that would copy what such a block
+overwrites take the place of its own (benchmarks/checkpointing.py, docs/memory.md).
 """
 
 from __future__ import annotations
 
-import copy
-import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from itertools import compress
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
-from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_flatten, tree_unflatten
+
+from .overwritten import Keep
 
 Forward = Callable[..., Any]
+Guard = Callable[[], AbstractContextManager[Keep | None]]
 
 
 @contextmanager
-def checkpointed(
-    blocks: Iterable[nn.Module], guard: Callable[[], AbstractContextManager[Any]] = nullcontext
-) -> Iterator[None]:
+def checkpointed(blocks: Iterable[nn.Module], guard: Guard = nullcontext) -> Iterator[None]:
     """While this lasts, `blocks` keep only their inputs; afterwards each one's `forward` is what it was.
 
-    guard: what a run with gradients needs around it, such as overwriting_allowed for blocks that overwrite what
-    autograd would have to keep. Where no gradient is asked for, nothing changes, nor for a block that is given a tensor
-    to learn through in another way than as an argument, or inside of lists, tuples and dataclasses.
+    guard: a context for the second run that gives what to keep in place of a tensor: overwriting_allowed for blocks
+    that add in place. The first run has to be inside such a context as well, so that the inputs are copied.
     """
-    with lent_forwards(blocks, lambda forward: _Checkpointed(forward, guard)):
+
+    def make(forward: Forward) -> Forward:
+        def run(*args: Any, **kwargs: Any) -> Any:
+            if not torch.is_grad_enabled():
+                return forward(*args, **kwargs)
+            again = _SecondRun(forward, guard, args, kwargs)
+            with saved_tensors_hooks(again.pack, again.unpack):
+                return forward(*args, **kwargs)
+
+        return run
+
+    with lent_forwards(blocks, make):
         yield
 
 
@@ -55,166 +65,85 @@ def lent_forwards(
                 vars(module)["forward"] = forward
 
 
-class _Checkpointed:
-    """The forward of a block."""
+class _SecondRun:
+    """Computes one call of a block again, when the backward asks for a tensor that the first run did not keep."""
 
-    def __init__(self, forward: Forward, guard: Callable[[], AbstractContextManager[Any]]) -> None:
-        self.forward, self.guard = forward, guard
-        self.cannot = False
+    def __init__(self, forward: Forward, guard: Guard, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        self._forward, self._guard = forward, guard
+        self._inputs, self._structure = tree_flatten((args, kwargs))  # a copy of the options, which may change
+        self._tensors = [i for i, value in enumerate(self._inputs) if isinstance(value, Tensor)]
+        tensors = [self._inputs[i] for i in self._tensors]
+        self._kept: Any = _KeptTensors.apply(torch.empty(0, requires_grad=True), *tensors).grad_fn  # pyright: ignore
+        for i, tensor in zip(self._tensors, tensors, strict=True):
+            self._inputs[i] = tensor.requires_grad, tensor.stride()
+        self._places: list[weakref.ref[_Place]] = []
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        values = [*args, *kwargs.values()]
-        tensors = list(_tensors(values))
-        if not torch.is_grad_enabled() or not any(t.requires_grad for t in tensors) or self.cannot:
-            return self.forward(*args, **kwargs)
-        count, names = len(args), tuple(kwargs)  # kept for the second run; the arguments themselves are not
+    def pack(self, tensor: Tensor) -> _Place:
+        place = _Place(tensor.shape)
+        self._places.append(weakref.ref(place))
+        return place
 
-        def run(values: Sequence[Any], copies: Sequence[Tensor]) -> Any:
-            again = _with_tensors(values, iter(copies))
-            return self.forward(*again[:count], **dict(zip(names, again[count:], strict=True)))
+    def unpack(self, place: _Place) -> Tensor:
+        if place.tensor is None:
+            self._run()
+        tensor, place.tensor = place.tensor, None
+        if tensor is None or tensor.shape != place.shape:
+            raise RuntimeError("A checkpointed block computed something else in its second run than in its first.")
+        if tensor._version != place.version:
+            raise RuntimeError("What a checkpointed block keeps has been modified by an inplace operation.")
+        return tensor
 
-        # The caller goes on writing into its options; the second run has to see them as the first one did. The tensors
-        # are left to autograd alone, which lets go of them one block after the other.
-        options = [copy.copy(v) if isinstance(v, dict) else v for v in values]
-        options = _with_tensors(options, (torch.empty(0) for _ in tensors))
-        result = _BlockResult()
-        try:
-            computed = iter(_Block.apply(run, values, options, result, self.guard, *tensors))  # pyright: ignore
-        except _HiddenTensorError:
-            self.cannot = True
-            return self.forward(*args, **kwargs)
-        return _with_tensors(result.answer, (next(computed) if i is None else tensors[i] for i in result.inputs))
+    def _run(self) -> None:
+        places = iter(self._places)
+
+        def fill(tensor: Tensor) -> None:
+            reference = next(places, None)
+            if reference is None:
+                raise _AllFilledError
+            place = reference()
+            if place is not None:  # else that part of the graph is gone
+                kept = tensor if keep is None else keep(tensor)
+                place.tensor, place.version = kept.detach() if kept.requires_grad else kept, kept._version
+
+        inputs = list(self._inputs)
+        with torch.enable_grad(), self._guard() as keep, saved_tensors_hooks(fill, _never):
+            for i, tensor in zip(self._tensors, self._kept.saved_tensors, strict=True):
+                learned, stride = self._inputs[i]
+                leaf = tensor.detach().requires_grad_(learned)
+                # Other blocks may have the same tensor, so one that may be overwritten is copied.
+                inputs[i] = leaf if keep is None else _copied(leaf, stride)
+            args, kwargs = tree_unflatten(inputs, self._structure)
+            with suppress(_AllFilledError):
+                self._forward(*args, **kwargs)
 
 
-class _BlockResult:
-    """What a block has answered besides the tensors that it has computed."""
+class _Place:
+    """What autograd keeps instead of a tensor."""
 
-    answer: Any
-    inputs: list[int | None]
-    """Of each tensor in the answer: which input it is, untouched; None if it has been computed."""
-
-
-class _HiddenTensorError(Exception):
-    """A gradient would get lost: the block reads a tensor that is no argument."""
+    def __init__(self, shape: torch.Size) -> None:
+        self.shape = shape
+        self.tensor: Tensor | None = None
+        self.version = 0
 
 
-class _Block(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        run: Callable[..., Any],
-        values: Sequence[Any],
-        options: Sequence[Any],
-        result: _BlockResult,
-        guard: Callable[[], AbstractContextManager[Any]],
-        *tensors: Tensor,
-    ) -> tuple[Tensor, ...]:
-        ctx.run, ctx.options, ctx.guard = run, options, guard
-        ctx.set_materialize_grads(False)
-        leaves = _leaves(tensors, ctx.needs_input_grad)
-        # A graph that keeps nothing tells which outputs have a gradient: one that is claimed for the others, such as
-        # T5's table of distances, would be computed in every block after this one.
-        with torch.enable_grad(), guard(), saved_tensors_hooks(lambda _: None, _never):
-            copies = [t.clone() for t in leaves]
-            versions = [t._version for t in copies]
-            with _Reading() as reading:
-                result.answer = run(values, copies)
-        # Not what is given in vain: umT5's layers get the one before's table of distances, and make their own.
-        pairs = zip(tensors, copies, strict=True)
-        ctx.save_for_backward(*(t if reading.blind or id(c) in reading.read else torch.empty(0) for t, c in pairs))
-        outputs = list(_tensors(result.answer))
-        if not _learned_through(outputs) <= {id(leaf) for leaf in leaves}:
-            raise _HiddenTensorError
-        # An input that is handed on, such as T5's table of distances, stays the caller's own tensor: a new one would
-        # be kept by the block after this one, and so on.
-        untouched = {id(t): i for i, (t, v) in enumerate(zip(copies, versions, strict=True)) if t._version == v}
-        result.inputs = [untouched.get(id(t)) for t in outputs]
-        ctx.computed = [i is None for i in result.inputs]
-        outputs = [*compress(outputs, ctx.computed)]
-        given = tuple(t.detach() for t in outputs)
-        ctx.mark_non_differentiable(*(g for g, t in zip(given, outputs, strict=True) if not t.requires_grad))
-        return given
+class _AllFilledError(Exception):
+    """The rest of the second run is not needed."""
+
+
+class _KeptTensors(torch.autograd.Function):
+    """Has autograd keep tensors: it finds out if they are overwritten, and copies them where that is allowed."""
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
-        inputs = _leaves(ctx.saved_tensors, ctx.needs_input_grad)
-        leaves = [t for t in inputs if t.requires_grad]
-        with torch.enable_grad(), ctx.guard():
-            outputs = compress(_tensors(ctx.run(ctx.options, [t.clone() for t in inputs])), ctx.computed)
-            answers = zip(outputs, gradients, strict=True)
-            outputs, given = zip(*((t, g) for t, g in answers if g is not None and t.requires_grad), strict=True)
-            found = iter(torch.autograd.grad(outputs, leaves, given, allow_unused=True))
-        return *_NO_TENSORS, *(next(found) if t.requires_grad else None for t in inputs)
+    def forward(ctx: Any, _: Tensor, *tensors: Tensor) -> Tensor:
+        ctx.save_for_backward(*tensors)
+        return torch.empty(0)
 
 
-class _Reading(TorchFunctionMode):
-    """Finds out which tensors torch's functions are given, but for those inside of torch.jit."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.read: set[int] = set()
-        """Their ids."""
-        self.blind = False
-        """Whether something is compiled, in which nothing can be seen."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if torch.compiler.is_compiling():
-            self.blind = True
-            return func(*args, **kwargs)
-        self.read.update(id(t) for t in _tensors([*args, *kwargs.values()]))
-        return func(*args, **kwargs)
-
-
-_NO_TENSORS = (None,) * 5  # as many as _Block.forward takes before them
+def _copied(tensor: Tensor, stride: Sequence[int]) -> Tensor:
+    """A copy with these strides: torch chooses by them what it computes, and so what the gradient needs."""
+    once = tensor[tuple(slice(0, 1) if step == 0 else slice(None) for step in stride)]  # where it is expanded
+    return tensor.new_empty_strided(once.shape, stride).copy_(once).expand(tensor.shape)
 
 
 def _never(_: object) -> Tensor:
-    raise AssertionError("the first run has no backward")
-
-
-def _leaves(tensors: Sequence[Tensor], needed: Sequence[bool]) -> list[Tensor]:
-    wanted = needed[len(_NO_TENSORS) :]
-    return [t.detach().requires_grad_(grad) for t, grad in zip(tensors, wanted, strict=True)]
-
-
-def _learned_through(outputs: Sequence[Tensor]) -> set[int]:
-    """The ids of the tensors that the graph of `outputs` ends in."""
-    found, seen = set(), set()
-    ahead = [t.grad_fn for t in outputs if t.grad_fn is not None]
-    while ahead:
-        node = ahead.pop()
-        if node in seen:
-            continue
-        seen.add(node)
-        if (leaf := getattr(node, "variable", None)) is not None:
-            found.add(id(leaf))
-        ahead += [following for following, _ in node.next_functions if following is not None]
-    return found
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    """The tensors in nested lists, tuples and dataclasses, in order; not those of dictionaries, which are options."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, (list, tuple)):
-        for part in value:
-            yield from _tensors(part)
-    elif dataclasses.is_dataclass(value):
-        for field in dataclasses.fields(value):
-            yield from _tensors(getattr(value, field.name))
-
-
-def _with_tensors(value: Any, tensors: Iterator[Tensor]) -> Any:
-    """`value` with other tensors in the places that `_tensors` finds, in the same order."""
-    if isinstance(value, Tensor):
-        return next(tensors)
-    if isinstance(value, (list, tuple)):
-        parts = [_with_tensors(part, tensors) for part in value]
-        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        twin = copy.copy(value)
-        for field in dataclasses.fields(value):
-            object.__setattr__(twin, field.name, _with_tensors(getattr(value, field.name), tensors))
-        return twin
-    return value
+    raise AssertionError("the second run has no backward")

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.weak import WeakTensorKeyDictionary
 
+Keep = Callable[[Tensor], Tensor]
+"""From a tensor to what autograd keeps in its place."""
 
-def overwriting_allowed(is_weight: Callable[[Tensor], bool] = lambda _: False) -> AbstractContextManager[Any]:
+
+@contextmanager
+def overwriting_allowed(is_weight: Callable[[Tensor], bool] = lambda _: False) -> Iterator[Keep]:
     """While this lasts autograd keeps copies, but of weights, so that a network may overwrite what it has kept.
 
-    is_weight: tells those that are no parameters, such as weights in another precision than the layer holds.
+    Gives the function that makes the copies. is_weight: tells those weights that are no parameters, such as ones in
+    another precision than the layer holds.
 
     Forward has to happen inside. The originals are free as soon as the network lets go of them, so this costs time to
-    copy and hardly any memory. torch's own guard for it, which copies only what is overwritten, is a dispatch mode, in
-    which tensor classes of others (GGUF weights) do not work, and has to be open at the backward too. Of a tensor that
-    is written to behind autograd's back (`.data`) the former content may be kept, as autograd itself would do.
+    copy and hardly any memory. torch's allow_mutation_on_saved_tensors, which copies only what is overwritten, is a
+    dispatch mode, which is slower and in which tensor classes of others (GGUF weights) do not work; it would have to be
+    open at the backward too. Of a tensor that is written to behind autograd's back (`.data`) the former content may be
+    kept, as autograd itself would do.
     """
     made: Any = WeakTensorKeyDictionary()  # original -> its version then, and its copy
 
@@ -37,7 +43,8 @@ def overwriting_allowed(is_weight: Callable[[Tensor], bool] = lambda _: False) -
             made[tensor] = tensor._version, weakref.ref(known)
         return known
 
-    return saved_tensors_hooks(keep, lambda kept: kept)
+    with saved_tensors_hooks(keep, lambda kept: kept):
+        yield keep
 
 
 def _copy(tensor: Tensor) -> Tensor:

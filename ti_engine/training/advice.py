@@ -8,7 +8,7 @@ from collections.abc import Callable
 from ..word.embedding import TokenEmbedding
 from ..word.families import and_list
 from ..word.inspection import FAR_TOO_LONG
-from .backend import Backend
+from .backend import FrozenModels
 from .config import TrainConfig
 from .record import TrainRecord
 from .start_vectors import initial_vectors, start_tokens, trained_encoders
@@ -17,7 +17,7 @@ _MOST_NAMED = 8  # tokens in a sentence
 
 
 def setting_warnings(
-    backend: Backend, config: TrainConfig, num_pictures: int, start: TokenEmbedding | None = None
+    backend: FrozenModels, config: TrainConfig, num_pictures: int, start: TokenEmbedding | None = None
 ) -> list[str]:
     """A sentence for everything that a person would want to know before a run; empty if there is nothing.
 
@@ -35,7 +35,7 @@ def setting_warnings(
     return warnings
 
 
-def _tokens_without_vector(backend: Backend, config: TrainConfig) -> list[str]:
+def _tokens_without_vector(backend: FrozenModels, config: TrainConfig) -> list[str]:
     tokens = start_tokens(backend, config)
     left = {key: texts[config.num_vectors :] for key, texts in tokens.items() if len(texts) > config.num_vectors}
     if not left:
@@ -69,7 +69,7 @@ def placeholder_warnings(placeholder: str, num_tokens: Callable[[str], int]) -> 
     ]
 
 
-def result_warnings(backend: Backend, config: TrainConfig, record: TrainRecord) -> list[str]:
+def result_warnings(backend: FrozenModels, config: TrainConfig, record: TrainRecord) -> list[str]:
     """The same for a run that is over."""
     warnings = []
     if record.parts > config.gradient_accumulation_steps:
@@ -112,5 +112,5 @@ def result_warnings(backend: Backend, config: TrainConfig, record: TrainRecord) 
     return warnings
 
 
-def _num_tokens(backend: Backend, words: str) -> int:
+def _num_tokens(backend: FrozenModels, words: str) -> int:
     return max(len(rows) for rows in backend.word_vectors(words).values())

@@ -74,8 +74,8 @@ class EncodedPictures:
     inpainting: Tensor | None = None
 
 
-class Backend(Protocol):
-    """The frozen models. Nothing in them is a parameter; after every call they are bit for bit as they were."""
+class FrozenModels(Protocol):
+    """What can be asked of the models at any time, before their weights are on the device too."""
 
     schedule: NoiseSchedule
     encoders: Mapping[str, EncoderInfo]
@@ -88,8 +88,6 @@ class Backend(Protocol):
     else 1."""
     description: str
     """One line for reports: family, precision, device."""
-    samples_at_once: int | None
-    """The most samples that fit into memory together, as far as that is known before the first step."""
 
     def word_vectors(self, words: str) -> dict[str, Tensor]:
         """The vocabulary's own vectors of the tokens of `words`: encoder key -> float32 [tokens, width].
@@ -109,6 +107,14 @@ class Backend(Protocol):
     def encode_pictures(self, pictures: Tensor) -> EncodedPictures:
         """Latents of pictures [N, 3, H, W] in 0..1, on the CPU, in the model's scale."""
         ...
+
+
+class Backend(FrozenModels, Protocol):
+    """The models as training needs them. Nothing in them is a parameter; after every call they are bit for bit as they
+    were."""
+
+    samples_at_once: int | None
+    """The most samples that fit into memory together, as far as that is known before the first step."""
 
     def rows_read(self, captions: Sequence[str], placeholder: str, num_vectors: int) -> dict[str, list[set[int]]]:
         """Encoder key -> for each caption, those of the word's vectors, from 0, that reach the model through it.

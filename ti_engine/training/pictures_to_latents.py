@@ -11,12 +11,12 @@ from ..data.captions import CaptionSource, templates_for
 from ..data.pictures import prepare_pictures
 from ..data.training_set import TrainingSet
 from ..word.placeholder import split_at_placeholder
-from .backend import Backend
+from .backend import FrozenModels
 from .config import TrainConfig
 
 
 def encode_training_set(
-    backend: Backend, pictures: Sequence[Tensor], config: TrainConfig, captions: Sequence[str | None] = ()
+    backend: FrozenModels, pictures: Sequence[Tensor], config: TrainConfig, captions: Sequence[str | None] = ()
 ) -> TrainingSet:
     """Crops, scales and encodes `pictures` ([3, H, W] in 0..1, any sizes), once for all steps.
 

@@ -8,11 +8,13 @@ from torch import Tensor
 from ..word.embedding import TokenEmbedding
 from ..word.families import and_list
 from ..word.token_text import is_punctuation, without_foreign_punctuation
-from .backend import Backend
+from .backend import FrozenModels
 from .config import TrainConfig
 
 
-def initial_vectors(backend: Backend, config: TrainConfig, start: TokenEmbedding | None = None) -> dict[str, Tensor]:
+def initial_vectors(
+    backend: FrozenModels, config: TrainConfig, start: TokenEmbedding | None = None
+) -> dict[str, Tensor]:
     """Encoder key -> float32 [num_vectors, width]: from `start`, from `config.initial_words`, or random.
 
     Words are spread evenly over the vectors in their order: two tokens over four vectors give a, a, b, b; punctuation
@@ -54,7 +56,7 @@ def check_one_start(config: TrainConfig) -> None:
         )
 
 
-def start_tokens(backend: Backend, config: TrainConfig) -> dict[str, list[str]]:
+def start_tokens(backend: FrozenModels, config: TrainConfig) -> dict[str, list[str]]:
     """Encoder key -> the texts of the tokens in `config.initial_words` that a vector can start from; {} without words.
 
     Raises ValueError for words that the vocabulary does not hold, and where there is punctuation alone.
@@ -64,7 +66,7 @@ def start_tokens(backend: Backend, config: TrainConfig) -> dict[str, list[str]]:
     return {key: list(tokens.values()) for key, tokens in _tokens(backend, config).items()}
 
 
-def start_sentence(backend: Backend, config: TrainConfig, start: TokenEmbedding | None = None) -> str:
+def start_sentence(backend: FrozenModels, config: TrainConfig, start: TokenEmbedding | None = None) -> str:
     """Which token each vector started from, or what else: for reports."""
     if start is not None:
         return f"Started from the vectors of {start.placeholder}."
@@ -80,7 +82,7 @@ def start_sentence(backend: Backend, config: TrainConfig, start: TokenEmbedding 
     return f"Started from these tokens, vector by vector: {and_list(told)}."
 
 
-def trained_encoders(backend: Backend, config: TrainConfig) -> list[str]:
+def trained_encoders(backend: FrozenModels, config: TrainConfig) -> list[str]:
     """The keys of the text encoders whose vectors are learned. Raises ValueError for one that the model has not."""
     unknown = [key for key in config.train_encoders if key not in backend.encoders]
     if unknown:
@@ -91,7 +93,7 @@ def trained_encoders(backend: Backend, config: TrainConfig) -> list[str]:
     return [key for key in backend.encoders if not config.train_encoders or key in config.train_encoders]
 
 
-def _tokens(backend: Backend, config: TrainConfig) -> dict[str, dict[int, str]]:
+def _tokens(backend: FrozenModels, config: TrainConfig) -> dict[str, dict[int, str]]:
     """Encoder key -> place among the tokens of the initial words -> text, of those that are no punctuation."""
     words = backend.word_tokens(without_foreign_punctuation(config.initial_words))
     tokens = {
@@ -111,7 +113,7 @@ def _spread(available: int, count: int) -> list[int]:
     return [number * available // count if count > available else number for number in range(count)]
 
 
-def _from_embedding(backend: Backend, config: TrainConfig, start: TokenEmbedding) -> dict[str, Tensor]:
+def _from_embedding(backend: FrozenModels, config: TrainConfig, start: TokenEmbedding) -> dict[str, Tensor]:
     for key, info in backend.encoders.items():
         rows = start.vectors.get(key)
         if rows is None or rows.shape[1] != info.width:

@@ -20,7 +20,7 @@ from comfy.sd1_clip import SDClipModel
 from torch import Tensor, nn
 
 from ....ti_engine.memory.out_of_memory import is_out_of_memory
-from ....ti_engine.memory.plan import Recompute
+from ....ti_engine.memory.plan import Checkpointing
 from ..models.quantised import is_quantised, with_parts
 from .kernels import training_kernels, weights_alone_quantised
 
@@ -42,11 +42,12 @@ class _Swap(NamedTuple):
 class Loan:
     """The models of `patchers`, on their devices and usable by autograd while the `with` lasts.
 
-    memory_required: bytes to keep free beside the weights. recomputed: makes the context in which blocks run twice for
-    their gradient, from the start on or, after `recompute`, from then on. wholly: all weights are loaded; else as many
-    as leave memory_required free, and the other layers fetch copies of theirs whenever they run, from where the host
-    keeps them. Autograd would hold on to those copies, so then everything is recomputed. After the `with`, however it
-    ends, every parameter, buffer, option and block is as it was, and the host's functions that kernels.py rebinds.
+    memory_required: bytes to keep free beside the weights. checkpointed: makes the context in which blocks are
+    checkpointed, by `checkpointing` or by what `set_checkpointing` was given last. wholly: all weights are loaded; else
+    as many as leave memory_required free, and the other layers fetch copies of theirs whenever they run, from where the
+    host keeps them. Autograd would hold on to those copies, so then everything is checkpointed. After the `with`,
+    however it ends, every parameter, buffer, option and block is as it was, and the host's functions that kernels.py
+    rebinds.
 
     Another thread's loan is waited for, until its `with` ends or the host is interrupted.
     """
@@ -55,21 +56,21 @@ class Loan:
         self,
         patchers: Sequence[Any],
         memory_required: float,
-        recomputed: Callable[[Recompute], AbstractContextManager[None]] = lambda _: nullcontext(),
-        recompute: Recompute = Recompute.NOTHING,
+        checkpointed: Callable[[Checkpointing], AbstractContextManager[None]] = lambda _: nullcontext(),
+        checkpointing: Checkpointing = Checkpointing.NONE,
         wholly: bool = True,
     ) -> None:
         self._patchers = list(patchers)
         self._memory_required = memory_required
-        self._recomputed = recomputed
-        self.recompute = recompute
-        """What runs a second time for the gradient."""
+        self._checkpointed = checkpointed
+        self.checkpointing = checkpointing
+        """Which blocks are checkpointed now."""
         self._wholly = wholly
-        self.bytes_elsewhere = 0
+        self.bytes_offloaded = 0
         """Of the weights, those that are not on the device which computes with them."""
         self._swaps: list[_Swap] = []
         self._options: list[tuple[SDClipModel, dict[str, Any]]] = []
-        self._changes, self._recomputing = ExitStack(), ExitStack()
+        self._changes, self._checkpointed_now = ExitStack(), ExitStack()
 
     def __enter__(self) -> Loan:
         _wait_for_other_loans()
@@ -86,22 +87,17 @@ class Loan:
         finally:
             _one_at_a_time.release()
 
-    @property
-    def is_open(self) -> bool:
-        """Whether anything is borrowed now."""
-        return bool(self._swaps or self._options)
-
-    def set_recompute(self, way: Recompute) -> None:
-        """Another way from now on, until the end of the loan."""
-        self.recompute = way
-        self._recomputing.close()
-        self._recomputing.enter_context(self._recomputed(way))
+    def set_checkpointing(self, checkpointing: Checkpointing) -> None:
+        """Which blocks are checkpointed from now on, until the end of the loan."""
+        self.checkpointing = checkpointing
+        self._checkpointed_now.close()
+        self._checkpointed_now.enter_context(self._checkpointed(checkpointing))
 
     def load_less(self) -> bool:
         """Half of the weights leave their device; False if none could."""
         if not self._by_device():
             return False
-        before = self.bytes_elsewhere
+        before = self.bytes_offloaded
         self._give_back()
         memory.soft_empty_cache()
         for device, patchers in self._by_device().items():
@@ -109,7 +105,7 @@ class Loan:
             self._memory_required = max(self._memory_required, memory.get_free_memory(device) + loaded / 2)
         self._wholly = False
         self._take()
-        return self.bytes_elsewhere > before
+        return self.bytes_offloaded > before
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -135,21 +131,21 @@ class Loan:
             if not self._wholly:
                 self._make_room()
         # Some modes of the host never load a model as a whole, whatever it is asked for.
-        self.bytes_elsewhere = sum(
+        self.bytes_offloaded = sum(
             max(0, patcher.model_size() - patcher.loaded_size())
             for patchers in self._by_device().values()
             for patcher in patchers
         )
-        if self.bytes_elsewhere:
-            self.recompute = Recompute.EVERYTHING
+        if self.bytes_offloaded:
+            self.checkpointing = Checkpointing.EVERYTHING
         try:
             for patcher in self._patchers:
                 self._options += _clip_options(patcher.model)
                 _swap_inference_tensors(patcher.model, self._swaps)
             self._changes.enter_context(training_kernels())
             self._changes.enter_context(weights_alone_quantised(patcher.model for patcher in self._patchers))
-            self._changes.push(self._recomputing)
-            self.set_recompute(self.recompute)
+            self._changes.push(self._checkpointed_now)
+            self.set_checkpointing(self.checkpointing)
         except BaseException:
             self._give_back()
             raise

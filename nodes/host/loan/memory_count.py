@@ -11,9 +11,8 @@ from typing import Any, NamedTuple
 import comfy.model_management as memory
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 
-from ....ti_engine.memory.fake_tensors import CountedWithoutContents
+from ....ti_engine.memory.fake_tensors import CountedFakeMemory, fake_tensors
 from ..models.quantised import is_quantised, with_parts
 from .kernels import training_kernels, weights_alone_quantised
 
@@ -49,33 +48,32 @@ class Held(NamedTuple):
     kept: int
 
 
-def counted_parts(
+def counted_stages(
     patchers: Sequence[Any],
-    parts: Sequence[Callable[[], None]],
-    recomputing: AbstractContextManager[Any],
-    fetched: bool = False,
+    stages: Sequence[Callable[[], None]],
+    checkpointed: AbstractContextManager[Any],
+    offloaded: bool = False,
 ) -> list[Held] | None:
-    """What each of `parts` holds on the first patcher's device beside the weights; None if it cannot be counted.
+    """What each of `stages` holds on the first patcher's device beside the weights; None if it cannot be counted.
 
-    Runs them, one after another, on stand-ins without contents, also for the weights, which are back afterwards, and
-    inside of `recomputing`. fetched: every layer that the host can leave off its device is, so that copies of its
-    weights count.
+    Runs them one after another inside of `checkpointed`, on fake tensors, the weights among them; these are back
+    afterwards. offloaded: every layer that the host can leave off its device is, so that copies of its weights count.
     """
     device, held = patchers[0].load_device.type, []
     try:
         with (
             _quietly("torch._subclasses.fake_tensor"),
-            FakeTensorMode(allow_non_fake_inputs=True),
-            _stand_ins(patchers, fetched) as weights,
-            recomputing,
+            fake_tensors(),
+            _fake_weights(patchers, offloaded) as weights,
+            checkpointed,
             training_kernels(),
             weights_alone_quantised(patcher.model for patcher in patchers),
-            torch.autograd.set_multithreading_enabled(False),  # the mode of stand-ins is for one thread
-            CountedWithoutContents(weights) as counted,
+            torch.autograd.set_multithreading_enabled(False),  # a FakeTensorMode is for one thread
+            CountedFakeMemory(weights) as counted,
         ):
-            for part in parts:
+            for stage in stages:
                 counted.peak = dict(counted.now)
-                part()
+                stage()
                 held.append(Held(counted.peak.get(device, 0), counted.now.get(device, 0)))
     except memory.InterruptProcessingException:
         raise
@@ -98,18 +96,18 @@ def _quietly(logger: str) -> Iterator[None]:
 
 
 @contextmanager
-def _stand_ins(patchers: Sequence[Any], fetched: bool) -> Iterator[list[Tensor]]:
-    """The models' parameters and buffers replaced by tensors of their shapes on their devices."""
+def _fake_weights(patchers: Sequence[Any], offloaded: bool) -> Iterator[list[Tensor]]:
+    """The models' parameters and buffers replaced by fake tensors on their devices; gives these."""
     modules = [(module, patcher) for patcher in patchers for module in patcher.model.modules()]
     # Not only the weights: some modules keep what they have computed.
     before = [(kept, dict(kept)) for module, _ in modules for kept in _kept(module)]
     made: list[Tensor] = []
     try:
         for module, patcher in modules:
-            away = fetched and hasattr(module, "comfy_cast_weights")
+            away = offloaded and hasattr(module, "comfy_cast_weights")
             device = patcher.offload_device if away else patcher.load_device
             if away:
-                module.comfy_cast_weights = True  # as the host tells a layer that its weights are elsewhere
+                module.comfy_cast_weights = True  # as the host marks a layer with offloaded weights
             # Where the host's code moves a module to its device, which has no effect but cannot be done with these.
             vars(module)["_apply"] = lambda *_, kept=module, **__: kept
 
@@ -137,7 +135,7 @@ def _kept(module: nn.Module) -> list[dict[str, Any]]:
 
 
 def _forget_cached() -> None:
-    """Empties the caches of the host's functions, which remember results without contents now."""
+    """Empties the caches of the host's functions, which remember fake tensors now."""
     for name, module in list(sys.modules.items()):
         if module is not None and name.startswith("comfy."):
             for value in list(vars(module).values()):

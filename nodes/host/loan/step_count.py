@@ -1,4 +1,4 @@
-"""The memory of a step of training in every way that it can be computed, each part of it counted once."""
+"""The memory of a step of training, its stages counted with fake tensors and each of them once."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ....ti_engine.memory.plan import Recompute
+from ....ti_engine.memory.plan import Checkpointing
 from ....ti_engine.training.backend import EncodedCaptions
 from ..denoiser import denoise
 from ..models.family import Family
 from ..text.caption_encoding import Conditioning, Entry, encode_captions
-from .memory_count import counted_parts
-from .recomputing import Blocks
+from .checkpointing import Blocks
+from .memory_count import counted_stages
 
 
 class _Encoders(NamedTuple):
@@ -30,41 +30,46 @@ class _Encoders(NamedTuple):
 
 @dataclass
 class StepCount:
-    """Bytes that steps of a model hold beside the weights. one: shape of one picture's latents, [1, C, (1,) h, w].
+    """Bytes that steps of a model hold beside the weights. latents: shape of one picture's, [C, (1,) h, w].
 
-    What the encoders keep is there while the denoiser runs, and both run twice or not for themselves; so each of the
-    two is counted once for each of its ways.
+    What the encoders keep is there while the denoiser runs, and each of the two is checkpointed or not; so each is
+    counted once as it is and once checkpointed.
     """
 
     patcher: Any
     clip: Any
     family: Family
     blocks: Blocks
-    one: Sequence[int]
+    latents: Sequence[int]
     _encoders: dict[Any, _Encoders] = field(default_factory=dict)
     _denoiser: dict[Any, int] = field(default_factory=dict)
 
-    def bytes(self, samples: int, way: Recompute, fetched: bool = False) -> int | None:
-        """Of a step of so many samples; None if it cannot be counted. fetched: as of `counted_parts`."""
+    def bytes(self, samples: int, checkpointing: Checkpointing, offloaded: bool = False) -> int | None:
+        """Of a step of so many samples; None if it cannot be counted. offloaded: as of `counted_stages`."""
         captions = samples if self.family.joins_captions else 1  # else one after another, and one is like the other
-        encoders = (samples, captions, way >= Recompute.ENCODERS, fetched)
-        denoiser = (samples, way >= Recompute.EVERYTHING, fetched)
-        if not self._count(encoders, denoiser, way):
+        encoders = (samples, captions, checkpointing >= Checkpointing.TEXT_ENCODERS, offloaded)
+        denoiser = (samples, checkpointing >= Checkpointing.EVERYTHING, offloaded)
+        if not self._count(encoders, denoiser, checkpointing):
             return None
         text = self._encoders[encoders]
         others = (samples // captions - 1) * (text.kept - text.once)
         return others + max(text.forward, text.kept + self._denoiser[denoiser], text.backward)
 
-    def _count(self, encoders: Any, denoiser: Any, way: Recompute) -> bool:
+    def weights(self) -> int:
+        """Bytes of the weights that the denoiser's device computes with."""
+        patchers = (self.patcher, self.clip.patcher)
+        return sum(patcher.model_size() for patcher in patchers if patcher.load_device == self.patcher.load_device)
+
+    def _count(self, encoders: Any, denoiser: Any, checkpointing: Checkpointing) -> bool:
         """Finds what is not known of them yet; False if that is impossible."""
-        step = StepWithoutContents(self, samples=denoiser[0], captions=encoders[1])
-        parts = {step.read_prefixes: True, step.encode: True, step.denoise: denoiser not in self._denoiser}
-        parts[step.carry_on] = encoders not in self._encoders
-        if not any([*parts.values()][2:]):
+        step = _FakeStep(self, samples=denoiser[0], captions=encoders[1])
+        stages = {step.read_prefixes: True, step.encode: True, step.denoise: denoiser not in self._denoiser}
+        stages[step.carry_on] = encoders not in self._encoders
+        if not any([*stages.values()][2:]):
             return True
-        wanted = [part for part, is_wanted in parts.items() if is_wanted]
+        wanted = [stage for stage, is_wanted in stages.items() if is_wanted]
         patchers = [self.patcher, self.clip.patcher]
-        counted = counted_parts(patchers, wanted, self.blocks.recomputed(way), fetched=encoders[-1])
+        counted = counted_stages(patchers, wanted, self.blocks.checkpointed(checkpointing), offloaded=encoders[-1])
         if counted is None:
             return False
         held = dict(zip(wanted, counted, strict=True))
@@ -76,8 +81,8 @@ class StepCount:
         return True
 
 
-class StepWithoutContents:
-    """A step that computes with whatever memory holds; its parts in the order in which they stand."""
+class _FakeStep:
+    """A step that computes with whatever memory holds; its stages in the order in which they run."""
 
     def __init__(self, count: StepCount, samples: int, captions: int) -> None:
         self._count, self._samples, self._captions = count, samples, captions
@@ -98,10 +103,10 @@ class StepWithoutContents:
         self._cond = Conditioning([*distinct, *others], [*range(self._samples)])
 
     def denoise(self) -> None:
-        count, family = self._count, self._count.family
-        everything = torch.empty(self._samples, *count.one[1:], device=count.patcher.load_device)
-        latents, channels = everything.split([family.latent_channels, family.inpainting_channels], dim=1)
-        inpainting = channels if family.inpainting_channels else None
+        count, family, (_, *rest) = self._count, self._count.family, self._count.latents
+        latents = torch.empty(self._samples, *count.latents, device=count.patcher.load_device)
+        more = family.inpainting_channels
+        inpainting = latents.new_empty(self._samples, more, *rest) if more else None
         sigma = latents.new_ones(self._samples)
         denoise(count.patcher, latents, sigma, self._cond, family, inpainting).sum().backward()
 

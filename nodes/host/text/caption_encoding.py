@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 from torch.overrides import TorchFunctionMode
 
-from ....ti_engine.memory.overwritten import overwriting_allowed
+from ....ti_engine.memory.overwritten import Keep, overwriting_allowed
 from ....ti_engine.training.backend import EncodedCaptions, Words
 from .prompt import Tokens, tokenize
 from .reading import check_encodable, places_read
@@ -34,12 +34,12 @@ class Conditioning:
 
 
 @contextmanager
-def encoder_guard() -> Iterator[None]:
-    """What the encoders need around a forward with gradients."""
+def encoder_guard() -> Iterator[Keep]:
+    """What the encoders need around a forward with gradients; gives what makes the copies (overwriting_allowed)."""
     # Their layers add in place, which autograd refuses without the first.
     calls = _Calls()
-    with overwriting_allowed(calls.is_weight), calls:
-        yield
+    with overwriting_allowed(calls.is_weight) as keep, calls:
+        yield keep
 
 
 class _Calls(TorchFunctionMode):

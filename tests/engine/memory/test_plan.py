@@ -8,49 +8,50 @@ from torch.testing._internal.two_tensor import TwoTensor
 
 from ti_engine.memory.out_of_memory import is_out_of_memory
 from ti_engine.memory.peak_count import CountedMemory
-from ti_engine.memory.plan import MARGIN, MemoryPlan, Recompute, choose_plan
+from ti_engine.memory.plan import MARGIN, Checkpointing, MemoryPlan, choose_plan
 
 
-def count(samples, way):
-    """100 for the encoders, or 50 where they run twice; and 50 for each sample, or 10 where everything does."""
-    return (100 if way == Recompute.NOTHING else 50) + samples * (10 if way == Recompute.EVERYTHING else 50)
+def count(samples, checkpointing):
+    """100 for the encoders, 50 of them checkpointed; and 50 for each sample, 10 of those checkpointed."""
+    encoders = 100 if checkpointing == Checkpointing.NONE else 50
+    return encoders + samples * (10 if checkpointing == Checkpointing.EVERYTHING else 50)
 
 
 @pytest.mark.parametrize(
-    ("available", "samples", "way"),
+    ("available", "samples", "checkpointing"),
     [
-        (10_000, 8, Recompute.NOTHING),
-        (500, 8, Recompute.NOTHING),
-        (499, 8, Recompute.ENCODERS),
-        (449, 4, Recompute.ENCODERS),
-        (100, 1, Recompute.ENCODERS),
-        (99, 4, Recompute.EVERYTHING),
-        (60, 1, Recompute.EVERYTHING),
-        (10, 1, Recompute.EVERYTHING),  # nothing fits: the least, and the device will tell
+        (10_000, 8, Checkpointing.NONE),
+        (500, 8, Checkpointing.NONE),
+        (499, 8, Checkpointing.TEXT_ENCODERS),
+        (449, 4, Checkpointing.TEXT_ENCODERS),
+        (100, 1, Checkpointing.TEXT_ENCODERS),
+        (99, 4, Checkpointing.EVERYTHING),
+        (60, 1, Checkpointing.EVERYTHING),
+        (10, 1, Checkpointing.EVERYTHING),  # nothing fits: the least, and the device will tell
     ],
 )
-def test_the_fastest_that_fits(available, samples, way):
+def test_the_fastest_that_fits(available, samples, checkpointing):
     plan = choose_plan(count, 8, available * MARGIN + 1e-6)
-    assert (plan.samples_at_once, plan.recompute) == (samples, way)
-    assert plan.bytes == int(count(samples, way) * MARGIN)
+    assert (plan.micro_batch, plan.checkpointing) == (samples, checkpointing)
+    assert plan.bytes == int(count(samples, checkpointing) * MARGIN)
 
 
-def test_only_the_ways_that_are_allowed():
-    assert choose_plan(count, 8, 0, (Recompute.NOTHING,)) == MemoryPlan(1, Recompute.NOTHING, int(150 * MARGIN))
-    everything = (Recompute.EVERYTHING,)
-    assert choose_plan(count, 8, 1e9, everything) == MemoryPlan(8, Recompute.EVERYTHING, int(130 * MARGIN))
+def test_only_what_is_allowed():
+    assert choose_plan(count, 8, 0, (Checkpointing.NONE,)) == MemoryPlan(1, Checkpointing.NONE, int(150 * MARGIN))
+    everything = (Checkpointing.EVERYTHING,)
+    assert choose_plan(count, 8, 1e9, everything) == MemoryPlan(8, Checkpointing.EVERYTHING, int(130 * MARGIN))
 
 
 def test_what_cannot_be_counted_is_tried_as_a_whole():
-    assert choose_plan(lambda *_: None, 8, 0) == MemoryPlan(8, Recompute.EVERYTHING, None)
-    plan = choose_plan(lambda n, way: count(n, way) if way else None, 8, 1e9)
-    assert plan.recompute == Recompute.ENCODERS
+    assert choose_plan(lambda *_: None, 8, 0) == MemoryPlan(8, Checkpointing.EVERYTHING, None)
+    plan = choose_plan(lambda n, checkpointing: count(n, checkpointing) if checkpointing else None, 8, 1e9)
+    assert plan.checkpointing == Checkpointing.TEXT_ENCODERS
 
 
 def test_what_fits_is_counted_once():
     asked = []
     choose_plan(lambda *given: asked.append(given) or count(*given), 8, 1e9)
-    assert asked == [(8, Recompute.NOTHING)]
+    assert asked == [(8, Checkpointing.NONE)]
 
 
 def test_counted_memory_is_what_is_alive():

@@ -29,6 +29,8 @@ def test_the_candidates_are_the_second_half_and_the_last_state():
         (losses(1.0, 2.0), range(3, 5)),
         (losses(2.0, 1.0), range(4, 5)),
         (losses(1.0, 1.0), range(3, 5)),
+        ({range(3, 5): torch.linspace(1, 2, 16), range(4, 5): torch.linspace(0, 2.9, 16)}, range(3, 5)),
+        ({range(3, 5): torch.linspace(1, 2, 16), range(4, 5): torch.linspace(0.5, 1.9, 16)}, range(4, 5)),
         (losses(math.nan, 1.0), range(4, 5)),
         (losses(1.0, math.nan), range(3, 5)),
         ({}, range(3, 5)),

@@ -26,15 +26,16 @@ class Float64(TorchFunctionMode):
 @contextmanager
 def in_float64(lent, monkeypatch):
     """Everything in float64, also what a backward computes anew: there no mode from outside is on."""
-    for module in (lent._patcher.model, lent._clip.cond_stage_model):
+    patcher = lent.models.patcher
+    for module in (patcher.model, lent.models.clip.cond_stage_model):
         module.double()
-    apply_model = lent._patcher.model.apply_model
+    apply_model = patcher.model.apply_model
 
     def exact(*args, **kwargs):
         with Float64():
             return apply_model(*args, **kwargs)
 
-    monkeypatch.setattr(lent._patcher.model, "apply_model", exact)
+    monkeypatch.setattr(patcher.model, "apply_model", exact)
     torch.set_default_dtype(torch.float64)
     try:
         with Float64():
@@ -49,8 +50,9 @@ class Problem:
     def __init__(self, backend, dtype, num_vectors=1):
         generator = torch.Generator().manual_seed(2)
         self.backend, self.dtype = backend, dtype
-        frames, side = [1] if backend._family.film else [], getattr(backend._vae, "side", 8)
-        channels, more = backend._family.latent_channels, backend._family.inpainting_channels
+        family = backend.models.family
+        frames, side = [1] if family.film else [], getattr(backend.models.vae, "side", 8)
+        channels, more = family.latent_channels, family.inpainting_channels
         shape = (3, channels + more, *frames, side, side)
         latents, noise = torch.randn(2, *shape, generator=generator, dtype=torch.float64).to(dtype)
         self.latents, self.noise = latents[:, :channels], noise[:, :channels]

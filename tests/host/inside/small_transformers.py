@@ -88,7 +88,7 @@ def _hidream() -> Any:
         dict(
             image_model="hidream", patch_size=2, in_channels=16, out_channels=16, num_layers=1, num_single_layers=1,
             attention_head_dim=16, num_attention_heads=2, caption_channels=[WIDTH_T5, WIDTH_LLM],
-            text_emb_dim=WIDTH_L + WIDTH_G, num_routed_experts=2, num_activated_experts=1, axes_dims_rope=(4, 6, 6),
+            text_emb_dim=WIDTH_L + WIDTH_G, num_routed_experts=4, num_activated_experts=2, axes_dims_rope=(4, 6, 6),
             llama_layers=[1, 2],
         )
     )  # fmt: skip

@@ -97,9 +97,10 @@ def test_a_text_encoder_of_the_right_name_and_the_wrong_width():
         other = small_encoders.small_clip(te.PixArtTokenizer, te.PixArtT5XXL, t5_width=48)
     with torch.inference_mode(False):
         backend = plugin("nodes.host.backend").HostBackend(models.model, other, models.vae)
-        with backend.lent(1, 64), pytest.raises(ValueError, match="cannot read text of this CLIP's width"):
-            cond = backend.encode(["a S*"], {"S*": {"t5xxl": torch.randn(1, 48)}}, differentiable=False).cond
-            backend.denoise(torch.randn(1, 16, 8, 8), backend.schedule.sigmas[:1], cond)
+        message = "cannot read text of this CLIP's width"
+        with backend.lent(1, [16, 8, 8]) as lent, pytest.raises(ValueError, match=message):
+            cond = lent.encode(["a S*"], {"S*": {"t5xxl": torch.randn(1, 48)}}, differentiable=False).cond
+            lent.denoise(torch.randn(1, 16, 8, 8), backend.schedule.sigmas[:1], cond)
 
 
 def test_pictures_that_are_too_small_for_the_hosts_own_code():

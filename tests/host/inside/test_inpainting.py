@@ -49,7 +49,7 @@ def test_what_is_told_is_what_the_hosts_node_tells(models, backend, monkeypatch)
     monkeypatch.setattr(inpainting, "random_masks", lambda *_: mask)
     with torch.inference_mode(False):
         encoded = backend.encode_pictures(picture)
-    assert encoded.inpainting.shape[1] == backend._family.inpainting_channels
+    assert encoded.inpainting.shape[1] == backend.family.inpainting_channels
     with torch.inference_mode():
         cond = models.clip.encode_from_tokens_scheduled(models.clip.tokenize("a photo"))
         (positive, _, latent) = host_nodes.InpaintModelConditioning().encode(
@@ -94,11 +94,11 @@ def test_the_inpainting_channels_reach_the_model_unchanged(models, backend):
     apply = models.model.model.apply_model
     generator = torch.Generator().manual_seed(4)
     noisy = torch.randn(3, channels, 8, 8, generator=generator)
-    more = torch.randn(3, backend._family.inpainting_channels, 8, 8, generator=generator)
+    more = torch.randn(3, backend.family.inpainting_channels, 8, 8, generator=generator)
     keys = {k: torch.randn(1, e.width, generator=generator) for k, e in backend.encoders.items()}
-    with torch.inference_mode(False), backend.lent(3, PIXELS), torch.no_grad():
+    with torch.inference_mode(False), backend.lent(3, noisy.shape[1:]) as lent, torch.no_grad():
         captions = ["a photo of S*", "a photo of S*", "a S*"]
-        cond = backend.encode(captions, {"S*": keys}, differentiable=False).cond
+        cond = lent.encode(captions, {"S*": keys}, differentiable=False).cond
         models.model.model.apply_model = lambda *a, **k: seen.append(k["c_concat"]) or apply(*a, **k)
-        backend.denoise(noisy, backend.schedule.sigmas[[10, 20, 30]], cond, more)
+        lent.denoise(noisy, backend.schedule.sigmas[[10, 20, 30]], cond, more)
     assert torch.equal(torch.cat(seen), more)

@@ -31,11 +31,11 @@ def gradient(model, clip, vae, monkeypatch=None):
     """In float32, and in float64 against central differences along itself where there is a monkeypatch."""
     with torch.inference_mode(False):
         backend = plugin("nodes.host.backend").HostBackend(model, clip, vae)
-        with backend.lent(3, 64):
-            found = Problem(backend, torch.float32).gradient()
+        with backend.lent(3, backend.latent_shape(64)) as lent:
+            found = Problem(lent, torch.float32).gradient()
             if monkeypatch is not None:
-                with in_float64(backend, monkeypatch):
-                    problem = Problem(backend, torch.float64)
+                with in_float64(lent, monkeypatch):
+                    problem = Problem(lent, torch.float64)
                     exact = problem.gradient()
                     told = float(exact.norm())
                     assert abs(problem.difference(exact / told) - told) < 1e-5 * told

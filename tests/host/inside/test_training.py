@@ -12,6 +12,7 @@ import comfy.sample
 import pytest
 import torch
 from in_host import plugin
+from loss_problem import Problem
 
 # Beside these a module holds the host's book-keeping of what is loaded, which changes whenever it makes room.
 FLAGS = ("training", "comfy_cast_weights", "layer", "layer_idx", "return_projected_pooled", "execution_device", "dtype")
@@ -197,7 +198,7 @@ def test_clip_skip_is_obeyed(models, train):
 
 
 def test_a_loss_of_nan_keeps_the_last_good_vectors(train, monkeypatch):
-    backend, progress = plugin("nodes.host.backend"), plugin("nodes.host.page.progress").RunProgress
+    backend, progress = plugin("nodes.host.loan.lent_backend"), plugin("nodes.host.page.progress").RunProgress
     denoise, steps = backend.denoise, []
     monkeypatch.setattr(progress, "step", lambda self, step: steps.append(step.index))
     monkeypatch.setattr(backend, "denoise", lambda *args: denoise(*args) * (math.nan if steps[-1:] == [2] else 1))
@@ -208,7 +209,7 @@ def test_a_loss_of_nan_keeps_the_last_good_vectors(train, monkeypatch):
 
 def test_a_loss_of_nan_in_the_first_step_is_one_sentence(models, train, monkeypatch):
     ksampler(models)  # the host keeps the device of its last run in the text encoder
-    backend, before = plugin("nodes.host.backend"), snapshot(models)
+    backend, before = plugin("nodes.host.loan.lent_backend"), snapshot(models)
     denoise = backend.denoise
     monkeypatch.setattr(backend, "denoise", lambda *args: denoise(*args) * math.nan)
     with pytest.raises(ValueError, match=r"loss became nan at step 1.*float32 or bfloat16"):
@@ -217,7 +218,7 @@ def test_a_loss_of_nan_in_the_first_step_is_one_sentence(models, train, monkeypa
 
 
 def test_a_gradient_of_zero_is_one_sentence(train, monkeypatch):
-    backend = plugin("nodes.host.backend")
+    backend = plugin("nodes.host.loan.lent_backend")
     denoise = backend.denoise
     monkeypatch.setattr(backend, "denoise", lambda *args: denoise(*args).detach())
     with pytest.raises(ValueError, match=r"gradient of the word is exactly zero.*does not reach the model"):
@@ -228,7 +229,8 @@ def test_a_gradient_of_zero_is_one_sentence(train, monkeypatch):
 def test_a_full_memory_keeps_what_was_learned(models, train, monkeypatch, at):
     """Nothing was learned before the first update: an error; after it: the word, and the reason in the report."""
     picture, before = ksampler(models), snapshot(models)
-    backend, progress, steps = plugin("nodes.host.backend"), plugin("nodes.host.page.progress").RunProgress, []
+    backend, progress = plugin("nodes.host.loan.lent_backend"), plugin("nodes.host.page.progress").RunProgress
+    steps = []
     denoise = backend.denoise
 
     def full(*args):
@@ -254,7 +256,7 @@ def test_models_that_do_not_fit_while_they_are_loaded(train, monkeypatch):
         raise comfy.model_management.OOM_EXCEPTION("out of memory, on purpose")
 
     monkeypatch.setattr(plugin("nodes.host.loan.borrow").memory, "load_models_gpu", full)
-    monkeypatch.setattr(plugin("nodes.host.backend").HostBackend, "encode_pictures", lambda _, pictures: (
+    monkeypatch.setattr(plugin("nodes.host.loan.lent_backend").HostBackend, "encode_pictures", lambda _, pictures: (
         plugin("ti_engine.training.backend").EncodedPictures(*torch.zeros(2, len(pictures), 4, 8, 8))
     ))  # fmt: skip
     with pytest.raises(ValueError, match=r"memory of cpu does not hold a step.*Lower resolution"):
@@ -328,7 +330,7 @@ def test_a_picture_that_does_not_fit_is_encoded_in_tiles(models, backend, monkey
 
 def test_memory_that_runs_out_in_the_model_ends_no_run(models, train, monkeypatch):
     """Once in the middle: the step is computed again, in a smaller way, and the report says so."""
-    monkeypatch.setattr(plugin("nodes.host.backend"), "has_ample_room", lambda *_: False)
+    monkeypatch.setattr(plugin("nodes.host.loan.plan_loan"), "has_ample_room", lambda *_: False)
     whole = train(batch_size=[2], steps=[4])
     denoiser = plugin("nodes.host.denoiser")
     attention, calls = denoiser.attention_pytorch, []
@@ -349,32 +351,33 @@ def test_memory_that_runs_out_in_the_model_ends_no_run(models, train, monkeypatc
     assert "checkpointing off" in whole[3] and "GB of cpu memory" in whole[3]
 
 
-def test_the_cost_is_that_of_the_way_a_run_ended_in(models, monkeypatch):
-    monkeypatch.setattr(plugin("nodes.host.backend"), "has_ample_room", lambda *_: False)
+def test_the_cost_is_that_of_how_a_run_ended(models, monkeypatch):
+    monkeypatch.setattr(plugin("nodes.host.loan.plan_loan"), "has_ample_room", lambda *_: False)
 
-    def planned(samples, checkpointing):
+    def costs(samples, checkpointing, saving=False):
         backend = plugin("nodes.host.backend").HostBackend(*models)
-        with backend.lent(samples, 128, checkpointing):
-            assert backend.cost(samples).endswith(" GB of cpu memory")
-        return backend
+        with torch.inference_mode(False), backend.lent(samples, backend.latent_shape(128), checkpointing) as lent:
+            if saving:
+                assert lent.save_memory()
+            before = Problem(lent, torch.float32).gradient()
+            found = [lent.cost(samples), lent.cost(1)]
+            assert torch.equal(Problem(lent, torch.float32).gradient(), before)  # nothing of the count stays
+        assert all(text.endswith(" GB of cpu memory") for text in found)
+        return found
 
-    with torch.inference_mode(False):
-        ended, small = planned(8, "off"), planned(1, "on")
-        whole = ended.cost(8)
-        with ended.lent(8, 128, "off"):
-            ended.save_memory()
-        assert ended.cost(1) == small.cost(1) != whole
-        assert ended.cost(8) != ended.cost(1)
+    (whole, _), (small, _), ended = costs(8, "off"), costs(1, "on"), costs(8, "off", saving=True)
+    assert ended[1] == small != whole
+    assert ended[0] not in (small, whole)
 
 
 def test_nothing_is_counted_where_memory_is_plenty(backend, monkeypatch):
     counted = []
-    monkeypatch.setattr(plugin("nodes.host.loan.step_count"), "counted_parts", lambda *_, **__: counted.append(1))
-    for free, way in ((1e15, 0), (1e6, 2)):
-        monkeypatch.setattr(plugin("nodes.host.backend"), "available_memory", lambda *_, free=free: free)
-        with torch.inference_mode(False), backend.lent(2, 64) as loan:
-            assert (loan.recompute, backend.samples_at_once, backend.plan.bytes) == (way, 2, None)
-        assert bool(counted) is bool(way)  # one that cannot be counted takes the smallest way
+    monkeypatch.setattr(plugin("nodes.host.loan.step_count"), "counted_stages", lambda *_, **__: counted.append(1))
+    for free, checkpointing in ((1e15, 0), (1e6, 2)):
+        monkeypatch.setattr(plugin("nodes.host.loan.plan_loan"), "available_memory", lambda *_, free=free: free)
+        with torch.inference_mode(False), backend.lent(2, backend.latent_shape(64)) as lent:
+            assert (lent.loan.checkpointing, lent.samples_at_once, lent.plan.bytes) == (checkpointing, 2, None)
+        assert bool(counted) is bool(checkpointing)  # one that cannot be counted is checkpointed
 
 
 def test_the_record_tells_which_weights_the_word_belongs_to(models, train):

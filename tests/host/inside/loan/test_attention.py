@@ -42,12 +42,12 @@ def test_attention_is_fused(family, dtype):
         backend = plugin("nodes.host.backend").HostBackend(*models)
         vectors = {key: torch.randn(1, info.width).requires_grad_(True) for key, info in backend.encoders.items()}
         side = models.vae.side
-        latents = torch.randn(*backend._latent_shape(2, 64)[:-2], side, side)
-        with backend.lent(2, 64, "off"):
+        latents = torch.randn(2, *backend.latent_shape(64)[:-2], side, side)
+        with backend.lent(2, latents.shape[1:], "off") as lent:
             with Attention() as encoders:
-                encoded = backend.encode(["a photo of S*", "a red S*"], {"S*": vectors}, differentiable=True)
+                encoded = lent.encode(["a photo of S*", "a red S*"], {"S*": vectors}, differentiable=True)
             with Attention() as denoiser:
-                backend.denoise(latents, backend.schedule.sigmas[[3, 5]], encoded.cond).sum().backward()
+                lent.denoise(latents, backend.schedule.sigmas[[3, 5]], encoded.cond).sum().backward()
             with Attention() as back:
                 encoded.backward()
     assert set(encoders.count) == {FUSED}
@@ -66,9 +66,9 @@ def test_a_caption_is_encoded_once(family, passes, monkeypatch):
         encoder, calls = models.clip.cond_stage_model, []
         encode = encoder.encode_token_weights
         monkeypatch.setattr(encoder, "encode_token_weights", lambda tokens: calls.append(1) or encode(tokens))
-        with backend.lent(2, 64, "off"):
+        with backend.lent(2, backend.latent_shape(64), "off") as lent:
             calls.clear()
-            encoded = backend.encode(["S*", "a red S*", "S*", "S*"], {"S*": vectors}, differentiable=True)
+            encoded = lent.encode(["S*", "a red S*", "S*", "S*"], {"S*": vectors}, differentiable=True)
             for entry in encoded.cond.distinct:
                 entry["cond"].grad = torch.ones_like(entry["cond"])
             encoded.backward()

@@ -28,22 +28,22 @@ def gradient_of_a_run(models, how):
     """Of the sum over the samples, as the engine computes it, scale of the loss included."""
     gradients = plugin("ti_engine.training.gradients")
     backend = backend_of(models)
-    with backend.lent(3, 64, how):
-        problem = Problem(backend, torch.float32)
+    with backend.lent(3, backend.latent_shape(64), how) as lent:
+        problem = Problem(lent, torch.float32)
         vectors = {key: rows.clone().requires_grad_(True) for key, rows in problem.vectors(problem.start).items()}
         samples = problem.samples()
         if how == "on":
-            backend.save_memory()
-        scale = gradients.LossScale(backend.loss_scale, backend.loss_scale)
-        ladder = plugin("ti_engine.memory.ladder").Ladder(backend, 3, 1, how != "off")
-        gradients.compute_gradient(backend, samples, {"S*": vectors}, scale, ladder)
+            lent.save_memory()
+        scale = gradients.LossScale(lent.loss_scale, lent.loss_scale)
+        ladder = plugin("ti_engine.memory.ladder").Ladder(lent, 3, 1, how != "off")
+        gradients.compute_gradient(lent, samples, {"S*": vectors}, scale, ladder)
     return len(CAPTIONS) * torch.cat([rows.grad.flatten() for rows in vectors.values()])
 
 
 def exact_gradient(models, monkeypatch):
     backend = backend_of(models)
-    with backend.lent(3, 64, "off"), in_float64(backend, monkeypatch):
-        return Problem(backend, torch.float64).gradient()
+    with backend.lent(3, backend.latent_shape(64), "off") as lent, in_float64(lent, monkeypatch):
+        return Problem(lent, torch.float64).gradient()
 
 
 def share_weights(wide, narrow):
@@ -80,7 +80,8 @@ def test_gradient_through_quantised_weights(multiplies_in_fp8, monkeypatch):
                 for key, parameter in module.named_parameters(recurse=False):
                     parameter.copy_(dequantised(narrow.get_submodule(name), key))
     with torch.inference_mode(False):
-        with backend_of(models).lent(3, 64):
+        backend = backend_of(models)
+        with backend.lent(3, backend.latent_shape(64)):
             pass  # the host wraps such weights anew when it loads them
         before = [dict(root.named_parameters()) for root in networks(models)]
         assert all(any(part.dtype == FP8 for part in all_parts(root)) for root in networks(models))
@@ -124,7 +125,7 @@ def test_weights_that_the_host_casts_are_not_copied_again(family):
     encoders = models.clip.cond_stage_model.to(torch.float16)
     backend = backend_of(models)
     weights = {tuple(m.weight.shape) for m in encoders.modules() if isinstance(m, torch.nn.Linear)}
-    with torch.inference_mode(False), backend.lent(1, 64, "off"), _Copies() as copies:
+    with torch.inference_mode(False), backend.lent(1, [4, 8, 8], "off") as lent, _Copies() as copies:
         vectors = {key: torch.ones(1, info.width, requires_grad=True) for key, info in backend.encoders.items()}
-        backend.encode(["a photo of S*"], {"S*": vectors}, differentiable=True)
+        lent.encode(["a photo of S*"], {"S*": vectors}, differentiable=True)
     assert copies.shapes and not weights & copies.shapes

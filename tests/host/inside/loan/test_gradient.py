@@ -21,14 +21,14 @@ def lent(request, monkeypatch):
     with torch.inference_mode(False):
         backend = plugin("nodes.host.backend").HostBackend(*models)
         assert backend.schedule.prediction == request.param
-        with backend.lent(3, 64):
-            yield backend
+        with backend.lent(3, backend.latent_shape(64)) as lent:
+            yield lent
 
 
 @pytest.mark.parametrize("num_vectors", [1, 2])
 def test_against_central_differences(lent, num_vectors):
     with Float64():
-        for module in (lent._patcher.model, lent._clip.cond_stage_model):
+        for module in (lent.models.patcher.model, lent.models.clip.cond_stage_model):
             module.double()
         problem = Problem(lent, torch.float64, num_vectors)
         gradient = problem.gradient()
@@ -48,7 +48,7 @@ def test_in_the_hosts_own_precision(lent):
     own = Problem(lent, torch.float32, 2).gradient()
     assert own.dtype == torch.float32
     with Float64():
-        for module in (lent._patcher.model, lent._clip.cond_stage_model):
+        for module in (lent.models.patcher.model, lent.models.clip.cond_stage_model):
             module.double()
         exact = Problem(lent, torch.float64, 2).gradient()
     assert torch.cosine_similarity(own.double(), exact, dim=0) >= 0.9999

@@ -36,8 +36,8 @@ def backend_of(models):
 
 
 def blocks_of(backend):
-    blocks = [*backend._blocks.denoiser, *backend._blocks.encoders]
-    assert backend._blocks.denoiser and backend._blocks.encoders
+    blocks = [*backend.blocks.denoiser, *backend.blocks.encoders]
+    assert backend.blocks.denoiser and backend.blocks.encoders
     return blocks
 
 
@@ -45,12 +45,11 @@ def gradient(models, checkpointing, monkeypatch):
     """Of the fixed batch of test_families, in float64 throughout, second runs of blocks included."""
     with torch.inference_mode(False):
         backend = backend_of(models)
-        loan = backend.lent(3, 64, checkpointing)
         for block in blocks_of(backend):
             vars(block)["forward"] = exactly(block.forward)
-        with loan, in_float64(backend, monkeypatch):
-            assert loan.recompute == (2 if checkpointing == "on" else 0)
-            return Problem(backend, torch.float64).gradient()
+        with backend.lent(3, backend.latent_shape(64), checkpointing) as lent, in_float64(lent, monkeypatch):
+            assert lent.loan.checkpointing == (2 if checkpointing == "on" else 0)
+            return Problem(lent, torch.float64).gradient()
 
 
 def exactly(function):
@@ -73,54 +72,54 @@ def test_a_step_may_get_smaller_within_a_loan(family, models):
     with torch.inference_mode(False):
         backend = backend_of(models)
         before = snapshot(models)
-        with backend.lent(3, 64) as loan:
-            assert loan.recompute == 0
-            plain = Problem(backend, torch.float32).gradient()
-            assert backend.save_memory()
+        with backend.lent(3, backend.latent_shape(64)) as lent:
+            assert lent.loan.checkpointing == 0
+            plain = Problem(lent, torch.float32).gradient()
+            assert lent.save_memory()
             blocks = blocks_of(backend)
-            assert loan.recompute == 2 and all("forward" in vars(block) for block in blocks)
+            assert lent.loan.checkpointing == 2 and all("forward" in vars(block) for block in blocks)
             torch.testing.assert_close(
-                Problem(backend, torch.float32).gradient(), plain, rtol=1e-3, atol=1e-4 * float(plain.norm())
+                Problem(lent, torch.float32).gradient(), plain, rtol=1e-3, atol=1e-4 * float(plain.norm())
             )
-            with loan.paused():
+            with lent.loan.paused():
                 assert not any("forward" in vars(block) for block in blocks)
             assert all("forward" in vars(block) for block in blocks)
-            assert not backend.save_memory()
+            assert not lent.save_memory()
         assert not any("forward" in vars(block) for block in blocks)
         after = snapshot(models)
         assert all(after[key][0] is tensor for key, (tensor, _) in before.items())
 
 
-def real_step(backend, samples):
+def real_step(lent, samples):
     """With captions that differ and are of one length, so that the model takes them side by side."""
     captions = ["a photo of " + " ".join(words) for words in permutations(["S*", "red", "big"])][:samples]
-    vectors = {key: torch.randn(1, info.width).requires_grad_() for key, info in backend.encoders.items()}
-    encoded = backend.encode(captions, {"S*": vectors}, differentiable=True)
-    latents = torch.randn(backend._latent_shape(samples, 64))
-    backend.denoise(latents, torch.ones(samples), encoded.cond).sum().backward()
+    vectors = {key: torch.randn(1, info.width).requires_grad_() for key, info in lent.encoders.items()}
+    encoded = lent.encode(captions, {"S*": vectors}, differentiable=True)
+    side = getattr(lent.models.vae, "side", 8)
+    latents = torch.randn(samples, *lent.models.latent_shape(64)[:-2], side, side)
+    lent.denoise(latents, torch.ones(samples), encoded.cond).sum().backward()
     encoded.backward()
 
 
 @pytest.mark.parametrize("how", ["off", "on"])
 def test_what_was_counted_is_what_a_real_step_holds(family, models, how, monkeypatch):
-    monkeypatch.setattr(plugin("nodes.host.backend"), "has_ample_room", lambda *_: False)
+    monkeypatch.setattr(plugin("nodes.host.loan.plan_loan"), "has_ample_room", lambda *_: False)
     margin = plugin("ti_engine.memory.plan").MARGIN
     with torch.inference_mode(False):
         backend = backend_of(models)
-        side = backend._vae.side
-        backend._shape = (backend._family.latent_channels, *([1] if backend._family.film else []), side, side)
-        with backend.lent(3, 64, how):
+        latents = [*backend.latent_shape(64)[:-2], models.vae.side, models.vae.side]
+        with backend.lent(3, latents, how) as lent:
             roots = (models.model.model, models.clip.cond_stage_model)
             weights = [tensor for root in roots for tensor in [*root.parameters(), *root.buffers()]]
             torch.manual_seed(0)
             with plugin("ti_engine.memory.peak_count").CountedMemory(weights) as measured:
-                real_step(backend, 3)
-    assert backend.plan.bytes / margin == pytest.approx(measured.peak["cpu"], rel=0.05)
+                real_step(lent, 3)
+    assert lent.plan.bytes / margin == pytest.approx(measured.peak["cpu"], rel=0.05)
 
 
 @pytest.mark.parametrize("name", ["Flux dev", "Wan 2.1"])  # its layers hand on one table; each makes its own
 def test_t5_keeps_one_table_of_distances(name, monkeypatch):
-    everything = plugin("ti_engine.memory.plan").Recompute.EVERYTHING
+    everything = plugin("ti_engine.memory.plan").Checkpointing.EVERYTHING
 
     def kept(layers):
         monkeypatch.setitem(small_encoders._T5, "num_layers", layers)
@@ -128,17 +127,17 @@ def test_t5_keeps_one_table_of_distances(name, monkeypatch):
             models = build(name)
         with torch.inference_mode(False):
             backend = backend_of(models)
-            shape = backend._latent_shape(1, 64)
+            shape = backend.latent_shape(64)
             count = plugin("nodes.host.loan.step_count").StepCount(
-                models.model, models.clip, backend._family, backend._blocks, shape
+                models.model, models.clip, backend.family, backend.blocks, shape
             )
             assert count.bytes(1, everything)
             (encoders,) = count._encoders.values()
-            with backend.lent(1, 64, "on"):
+            with backend.lent(1, shape, "on") as lent:
                 vectors = {key: torch.randn(1, info.width).requires_grad_() for key, info in backend.encoders.items()}
                 known = models.clip.cond_stage_model.parameters()
                 with plugin("ti_engine.memory.peak_count").CountedMemory(known) as measured:
-                    encoded = backend.encode(["a photo of S*"], {"S*": vectors}, differentiable=True)
+                    encoded = lent.encode(["a photo of S*"], {"S*": vectors}, differentiable=True)
             tokens = encoded.cond.distinct[0]["cond"].shape[1]
             return encoders.kept, measured.now["cpu"], 4 * small_encoders._T5["num_heads"] * tokens**2
 
@@ -160,9 +159,9 @@ def test_layers_that_are_fetched_hold_copies_of_their_weights(name, monkeypatch)
     with torch.inference_mode(False):
         backend = backend_of(models)
         count = plugin("nodes.host.loan.step_count").StepCount(
-            models.model, models.clip, backend._family, backend._blocks, backend._latent_shape(1, 64)
+            models.model, models.clip, backend.family, backend.blocks, backend.latent_shape(64)
         )
-        everything = plugin("ti_engine.memory.plan").Recompute.EVERYTHING
+        everything = plugin("ti_engine.memory.plan").Checkpointing.EVERYTHING
         assert all(count.bytes(1, everything, away) for away in (False, True))
     loaded, fetched = (count._denoiser[1, True, away] for away in (False, True))  # the encoders cast in any case
     layers = [m for m in models.model.model.modules() if hasattr(m, "comfy_cast_weights")]

@@ -100,11 +100,10 @@ def size_of(models):
 
 
 def partly_lent(card, models, share=0.5):
-    """A backend and its loan on a card for as many bytes as `share` of the denoiser, beside a step."""
+    """The models on loan, on a card for as many bytes as `share` of the denoiser, beside a step."""
     backend = backend_on(card, models)
-    card.budget = 0
-    card.budget = backend.lent(1, 64)._memory_required + share * models.model.model_size()
-    return backend, backend.lent(1, 64)
+    card.budget = int(STEP * plugin("ti_engine.memory.plan").MARGIN) + share * models.model.model_size()
+    return backend.lent(1, backend.latent_shape(64))
 
 
 def backend_on(card, models):
@@ -118,11 +117,12 @@ def put_on(card, models):
         patcher.offload_device = ELSEWHERE
 
 
-def exact_gradient(backend, loan, monkeypatch):
-    for block in blocks_of(backend):
+def exact_gradient(lending, models, monkeypatch):
+    """And the loan that it was computed in."""
+    for block in blocks_of(backend_of(models)):
         vars(block)["forward"] = exactly(block.forward)
-    with loan, in_float64(backend, monkeypatch):
-        return Problem(backend, torch.float64).gradient()
+    with lending as lent, in_float64(lent, monkeypatch):
+        return Problem(lent, torch.float64).gradient(), lent.loan
 
 
 def assert_same(gradient, wanted, tolerance=1e-9):
@@ -146,14 +146,12 @@ def test_the_gradient_is_that_of_a_model_that_fits(family, card, monkeypatch):
         fitting, models = build(family), build(family)
     with torch.inference_mode(False):
         whole = backend_on(card, fitting)
-        lent = whole.lent(1, 64, "on")
-        wanted = exact_gradient(whole, lent, monkeypatch)
-        assert lent.bytes_elsewhere == card.fetched == 0
+        wanted, loan = exact_gradient(whole.lent(1, whole.latent_shape(64), "on"), fitting, monkeypatch)
+        assert loan.bytes_offloaded == card.fetched == 0
         unload()
-        backend, loan = partly_lent(card, models)
-        found = exact_gradient(backend, loan, monkeypatch)
+        found, loan = exact_gradient(partly_lent(card, models), models, monkeypatch)
     assert any(0 < patcher.loaded_size() < patcher.model_size() for patcher in weights_of(models))
-    assert loan.bytes_elsewhere and card.fetched > 100 and loan.recompute == 2
+    assert loan.bytes_offloaded and card.fetched > 100 and loan.checkpointing == 2
     assert_same(found, wanted)
 
 
@@ -163,10 +161,9 @@ def test_nothing_of_the_host_is_changed(family, card):
         models = build(family)
     before = snapshot(models)
     with torch.inference_mode(False):
-        backend, loan = partly_lent(card, models)
-        with loan:
-            Problem(backend, torch.float32).gradient()
-        with pytest.raises(ZeroDivisionError), loan:
+        with partly_lent(card, models) as lent:
+            Problem(lent, torch.float32).gradient()
+        with pytest.raises(ZeroDivisionError), partly_lent(card, models):
             assert memory.get_offload_stream(None) is None
             raise ZeroDivisionError
     assert memory.get_offload_stream(None) in card.streams
@@ -181,17 +178,15 @@ def test_what_the_hosts_streams_would_do(family, card):
     """Without which the other tests would prove nothing. (Of Flux autograd keeps copies in any case.)"""
     with torch.inference_mode():
         models = build(family)
-    with torch.inference_mode(False):
-        backend, loan = partly_lent(card, models)
-        with loan:
-            wanted = Problem(backend, torch.float32).gradient()
-            memory.get_offload_stream = card.stream
-            try:
-                found = Problem(backend, torch.float32).gradient()
-            except RuntimeError as error:
-                assert "modified by an inplace operation" in str(error)
-            else:
-                assert not torch.allclose(found, wanted, rtol=0.01)
+    with torch.inference_mode(False), partly_lent(card, models) as lent:
+        wanted = Problem(lent, torch.float32).gradient()
+        memory.get_offload_stream = card.stream
+        try:
+            found = Problem(lent, torch.float32).gradient()
+        except RuntimeError as error:
+            assert "modified by an inplace operation" in str(error)
+        else:
+            assert not torch.allclose(found, wanted, rtol=0.01)
 
 
 def test_a_lora_is_part_of_the_layers_that_are_fetched(card):
@@ -204,17 +199,16 @@ def test_a_lora_is_part_of_the_layers_that_are_fetched(card):
     with torch.inference_mode(False):
         gradients, prints = [], []
         for share in (100, 0.5, 0.0):
-            backend, loan = partly_lent(card, patched, share)
-            with loan:
-                gradients.append(Problem(backend, torch.float32).gradient())
-                prints.append(backend.fingerprint())
-            assert bool(loan.bytes_elsewhere) is (share < 1)
+            with partly_lent(card, patched, share) as lent:
+                gradients.append(Problem(lent, torch.float32).gradient())
+                prints.append(lent.fingerprint())
+            assert bool(lent.loan.bytes_offloaded) is (share < 1)
             unload()
         card.budget = 1e12
         plain = backend_on(card, models)
-        with plain.lent(3, 64):
-            assert torch.cosine_similarity(Problem(plain, torch.float32).gradient(), gradients[0], dim=0) < 0.99
-            assert plain.fingerprint() != prints[0]
+        with plain.lent(3, plain.latent_shape(64)) as lent:
+            assert torch.cosine_similarity(Problem(lent, torch.float32).gradient(), gradients[0], dim=0) < 0.99
+            assert lent.fingerprint() != prints[0]
     for gradient in gradients[1:]:
         assert_same(gradient, gradients[0], 1e-4)
     assert prints[0] == prints[1] == prints[2]
@@ -227,13 +221,13 @@ def test_less_is_loaded_when_memory_runs_out(card):
     before = snapshot(models)
     with torch.inference_mode(False):
         backend = backend_on(card, models)
-        with backend.lent(3, 64) as loan:
-            wanted = Problem(backend, torch.float32).gradient()
-            elsewhere = [loan.bytes_elsewhere]
-            while backend.load_less():
-                elsewhere.append(loan.bytes_elsewhere)
-                assert loan.recompute == 2
-                assert_same(Problem(backend, torch.float32).gradient(), wanted, 1e-3)
+        with backend.lent(3, backend.latent_shape(64)) as lent:
+            wanted = Problem(lent, torch.float32).gradient()
+            elsewhere = [lent.loan.bytes_offloaded]
+            while lent.load_less():
+                elsewhere.append(lent.loan.bytes_offloaded)
+                assert lent.loan.checkpointing == 2
+                assert_same(Problem(lent, torch.float32).gradient(), wanted, 1e-3)
             assert elsewhere[0] == 0 and elsewhere == sorted(elsewhere)
             assert elsewhere[1] > 0.45 * size_of(models) and elsewhere[-1] > 0.8 * size_of(models)
     assert_as_never_loaded(models, before)
@@ -242,20 +236,19 @@ def test_less_is_loaded_when_memory_runs_out(card):
 def test_what_the_host_does_while_a_loan_is_paused_does_not_stay(card):
     with torch.inference_mode():
         models = build("SDXL")
-    with torch.inference_mode(False):
-        backend, loan = partly_lent(card, models)
-        with loan:
-            wanted, elsewhere = Problem(backend, torch.float32).gradient(), loan.bytes_elsewhere
-            with loan.paused(), torch.inference_mode():
-                assert memory.get_offload_stream(None) in card.streams
-                card.budget, budget = 1e12, card.budget
-                memory.load_models_gpu(weights_of(models), force_full_load=True)
-                assert all(patcher.loaded_size() == patcher.model_size() for patcher in weights_of(models))
-                unload()
-                card.budget = budget
-            assert loan.bytes_elsewhere == pytest.approx(elsewhere, rel=0.2)
-            assert memory.get_offload_stream(None) is None
-            assert_same(Problem(backend, torch.float32).gradient(), wanted, 1e-4)
+    with torch.inference_mode(False), partly_lent(card, models) as lent:
+        loan = lent.loan
+        wanted, elsewhere = Problem(lent, torch.float32).gradient(), loan.bytes_offloaded
+        with loan.paused(), torch.inference_mode():
+            assert memory.get_offload_stream(None) in card.streams
+            card.budget, budget = 1e12, card.budget
+            memory.load_models_gpu(weights_of(models), force_full_load=True)
+            assert all(patcher.loaded_size() == patcher.model_size() for patcher in weights_of(models))
+            unload()
+            card.budget = budget
+        assert loan.bytes_offloaded == pytest.approx(elsewhere, rel=0.2)
+        assert memory.get_offload_stream(None) is None
+        assert_same(Problem(lent, torch.float32).gradient(), wanted, 1e-4)
 
 
 def test_a_mode_that_never_loads_wholly(card, monkeypatch):
@@ -265,8 +258,8 @@ def test_a_mode_that_never_loads_wholly(card, monkeypatch):
         models = build("SD2")
     with torch.inference_mode(False):
         backend = backend_on(card, models)
-        with backend.lent(3, 64) as loan:
-            assert loan.bytes_elsewhere > 0.9 * size_of(models) and loan.recompute == 2
+        with backend.lent(3, backend.latent_shape(64)) as lent:
+            assert lent.loan.bytes_offloaded > 0.9 * size_of(models) and lent.loan.checkpointing == 2
 
 
 def test_the_report_tells_what_stays_in_system_memory(card, models, train):

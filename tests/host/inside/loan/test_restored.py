@@ -71,7 +71,7 @@ def test_the_process_is_what_it_was(models, train, monkeypatch, end):
 def test_a_module_that_is_loaded_during_a_loan_keeps_no_twin_and_another_ones_function_stays(backend, monkeypatch):
     original, original_masked = attention.optimized_attention, attention.optimized_attention_masked
     late = types.ModuleType("comfy.loaded_late")
-    with backend.lent(1, 64):
+    with backend.lent(1, backend.latent_shape(64)):
         late.optimized_attention = attention.optimized_attention
         monkeypatch.setitem(sys.modules, late.__name__, late)
         assert late.optimized_attention is not original
@@ -101,7 +101,7 @@ class Run(threading.Thread):
 
 
 def test_two_runs_in_two_threads_take_turns(train, monkeypatch):
-    backend, alone = plugin("nodes.host.backend"), train()[0].vectors["clip_l"]
+    backend, alone = plugin("nodes.host.loan.lent_backend"), train()[0].vectors["clip_l"]
     before, denoise, order = process(), backend.denoise, []
 
     def watched(*arguments):
@@ -120,7 +120,7 @@ def test_two_runs_in_two_threads_take_turns(train, monkeypatch):
 
 
 def test_a_run_that_waits_can_be_cancelled(backend, train):
-    with backend.lent(1, 64):
+    with backend.lent(1, backend.latent_shape(64)):
         during, waiting = process(), Run(train)
         waiting.join(3)
         assert waiting.is_alive()

@@ -50,8 +50,8 @@ def test_target_and_noise_levels(backend, reference):
     want = noisy / (1 + sigma**2) - reference["prediction"] * sigma / (1 + sigma**2).sqrt()
     distinct = [{"cond": one[None]} for one in reference["cond"]]
     cond = plugin("nodes.host.text.caption_encoding").Conditioning(distinct, list(range(len(distinct))))
-    with torch.inference_mode(False), backend.lent(2, 128), torch.no_grad():
-        assert close(backend.denoise(noisy, sigma.flatten(), cond), want)
+    with torch.inference_mode(False), backend.lent(2, [4, 16, 16]) as lent, torch.no_grad():
+        assert close(lent.denoise(noisy, sigma.flatten(), cond), want)
     assert backend.schedule.prediction == "v_prediction" and len(backend.schedule.sigmas) == 1000
 
 

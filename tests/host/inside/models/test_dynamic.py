@@ -60,8 +60,8 @@ def loaded(everything_is_dynamic, tmp_path):
 
 
 def gradient(backend):
-    with backend.lent(3, 64):
-        return Problem(backend, torch.float32).gradient()
+    with backend.lent(3, backend.latent_shape(64)) as lent:
+        return Problem(lent, torch.float32).gradient()
 
 
 def test_the_twins_are_trained_with_and_do_not_stay(loaded):
@@ -70,9 +70,9 @@ def test_the_twins_are_trained_with_and_do_not_stay(loaded):
     before = snapshot(models)
     with torch.inference_mode(False):
         backend = plugin("nodes.host.backend").HostBackend(*models)
-        twins = [backend._patcher, backend._clip.patcher]
+        twins = [backend.patcher, backend.clip.patcher]
         assert not any(twin.is_dynamic() for twin in twins) and twins[0].model is not models.model.model
-        assert backend._clip.cond_stage_model is twins[1].model is not models.clip.cond_stage_model
+        assert backend.clip.cond_stage_model is twins[1].model is not models.clip.cond_stage_model
         wanted = gradient(plugin("nodes.host.backend").HostBackend(*baked))
         torch.testing.assert_close(gradient(backend), wanted, rtol=1e-3, atol=1e-4 * float(wanted.norm()))
         gone = [weakref.ref(twin.model) for twin in twins]

@@ -37,8 +37,8 @@ def models(family):
 def lent(models):
     with torch.inference_mode(False):
         backend = plugin("nodes.host.backend").HostBackend(*models)
-        with backend.lent(3, 64):
-            yield backend
+        with backend.lent(3, backend.latent_shape(64)) as lent:
+            yield lent
 
 
 def test_gradient_against_central_differences_and_in_the_precision_of_a_run(family, lent, monkeypatch):
@@ -62,7 +62,7 @@ def test_gradient_against_central_differences_and_in_the_precision_of_a_run(fami
     cosine = float(torch.cosine_similarity(own.double(), gradient, dim=0))
     assert max(errors) < 1e-5
     assert cosine >= 0.999
-    kind = lent._patcher.model
+    kind = lent.models.patcher.model
     record(
         family, supported=type(kind.model_config).__name__, model=type(kind).__name__, keys=list(lent.encoders),
         target=lent.schedule.prediction, error=max(errors), cosine=cosine,
@@ -83,8 +83,8 @@ def test_20_steps_lower_the_loss_and_leave_the_model_alone(family, models):
             assert rows.shape[1] == backend.encoders[key].width and bool(rows.isfinite().all())
         picture = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(4))
         dataset = engine.encode_training_set(backend, [picture], config)
-        with backend.lent(4, 64):
-            *_, last = engine.train(backend, dataset, config)
+        with backend.lent(4, dataset.mean.shape[1:]) as lent:
+            *_, last = engine.train(lent, dataset, config)
     assert backend.ignored() == []
     losses = last.record.evaluations
     assert last.record.stopped is None and losses[20] < losses[0]

@@ -38,8 +38,8 @@ MADE = {
 def gradient(model, clip, vae):
     with torch.inference_mode(False):
         backend = plugin("nodes.host.backend").HostBackend(model, clip, vae)
-        with backend.lent(3, 64):
-            return backend.description, Problem(backend, torch.float32).gradient()
+        with backend.lent(3, backend.latent_shape(64)) as lent:
+            return backend.description, Problem(lent, torch.float32).gradient()
 
 
 @pytest.mark.parametrize("name", MADE)

@@ -93,5 +93,5 @@ def raw(tensor):
 def gradient(models, how):
     with torch.inference_mode(False):
         backend = plugin("nodes.host.backend").HostBackend(*models)
-        with backend.lent(3, 64, how):
-            return Problem(backend, torch.float32).gradient()
+        with backend.lent(3, backend.latent_shape(64), how) as lent:
+            return Problem(lent, torch.float32).gradient()

@@ -18,7 +18,7 @@ MEASURED = ["fp8", "scaled fp8"]  # packed ones bear no mode that measures
 
 
 def everything():
-    return plugin("ti_engine.memory.plan").Recompute.EVERYTHING
+    return plugin("ti_engine.memory.plan").Checkpointing.EVERYTHING
 
 
 def networks(models):
@@ -43,16 +43,15 @@ def test_the_gradient_is_that_of_a_model_that_fits(kind, card, monkeypatch):
     before = bits(models)
     with torch.inference_mode(False):
         whole = partial.backend_on(card, fitting)
-        with whole.lent(1, 64, "on") as lent:
-            wanted = Problem(whole, torch.float32).gradient()
-        assert lent.bytes_elsewhere == left_away(fitting) == 0
+        with whole.lent(1, whole.latent_shape(64), "on") as lent:
+            wanted = Problem(lent, torch.float32).gradient()
+        assert lent.loan.bytes_offloaded == left_away(fitting) == 0
         partial.unload()
-        backend, loan = partial.partly_lent(card, models)
-        with loan:
-            found = Problem(backend, torch.float32).gradient()
-            assert loan.bytes_elsewhere == pytest.approx(left_away(models), rel=0.01)
+        with partial.partly_lent(card, models) as lent:
+            loan, found = lent.loan, Problem(lent, torch.float32).gradient()
+            assert loan.bytes_offloaded == pytest.approx(left_away(models), rel=0.01)
             swaps = list(loan._swaps)
-    assert loan.bytes_elsewhere and loan.recompute == 2
+    assert loan.bytes_offloaded and loan.checkpointing == 2
     assert bool(wanted.any())
     torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6 * float(wanted.norm()))
     assert swaps and all(swap.owner[swap.name] is swap.original for swap in swaps)
@@ -64,14 +63,14 @@ def test_the_gradient_is_that_of_a_model_that_fits(kind, card, monkeypatch):
 @pytest.mark.parametrize("how", ["off", "on"])
 @pytest.mark.parametrize("kind", MEASURED)
 def test_what_was_counted_is_what_a_real_step_holds(kind, how, monkeypatch):
-    monkeypatch.setattr(plugin("nodes.host.backend"), "has_ample_room", lambda *_: False)
+    monkeypatch.setattr(plugin("nodes.host.loan.plan_loan"), "has_ample_room", lambda *_: False)
     with torch.inference_mode():
         models = build_quantised(WIDE, kind, monkeypatch)
     with torch.inference_mode(False):
-        backend = wide_backend(models)
-        with backend.lent(3, 64, how):
-            measured = peak_of(backend, models, samples=3)
-    assert backend.plan.bytes / plugin("ti_engine.memory.plan").MARGIN == pytest.approx(measured, rel=0.01)
+        backend = backend_of(models)
+        with backend.lent(3, backend.latent_shape(64), how) as lent:
+            measured = peak_of(lent, models, samples=3)
+    assert lent.plan.bytes / plugin("ti_engine.memory.plan").MARGIN == pytest.approx(measured, rel=0.01)
 
 
 @pytest.mark.parametrize("kind", MEASURED)
@@ -84,24 +83,24 @@ def test_layers_that_are_fetched_hold_their_weights_as_they_are_kept(kind, monke
 
     with torch.inference_mode():
         models = build_quantised(WIDE, kind, monkeypatch)
-    loaded, _ = counted(models, fetched=False)
+    loaded, _ = counted(models, offloaded=False)
     monkeypatch.setattr(comfy.model_management, "cast_to", copied)
-    fetched, step = counted(models, fetched=True)
+    fetched, step = counted(models, offloaded=True)
     with torch.inference_mode(False):
-        backend = wide_backend(models)
-        largest = max(sum(raw(p).nbytes for p in block.parameters()) for block in backend._blocks.denoiser)
-        with backend.lent(1, 64, "on"):
+        backend = backend_of(models)
+        largest = max(sum(raw(p).nbytes for p in block.parameters()) for block in backend.blocks.denoiser)
+        with backend.lent(1, backend.latent_shape(64), "on") as lent:
             for layer in (module for root in networks(models) for module in root.modules()):
                 if hasattr(layer, "comfy_cast_weights"):
                     layer.comfy_cast_weights = True
-            measured = peak_of(backend, models, samples=1)
+            measured = peak_of(lent, models, samples=1)
     assert step == pytest.approx(measured, rel=0.01)
     assert loaded <= fetched < loaded + 1.5 * largest
 
 
 def test_what_is_unpacked_of_packed_weights_counts(monkeypatch):
     """As much as the plain weights that they stand for: all of them, or one block's."""
-    nothing = plugin("ti_engine.memory.plan").Recompute.NOTHING
+    nothing = plugin("ti_engine.memory.plan").Checkpointing.NONE
     with torch.inference_mode():
         plain = build_quantised(WIDE, "plain", monkeypatch)
         packed = build_quantised(WIDE, "packed", monkeypatch)
@@ -111,29 +110,23 @@ def test_what_is_unpacked_of_packed_weights_counts(monkeypatch):
     assert 0.1 * unpacked < more[everything()] < 0.5 * unpacked
 
 
-def wide_backend(models):
-    backend = backend_of(models)
-    backend._shape = (backend._family.latent_channels, 8, 8)
-    return backend
-
-
-def peak_of(backend, models, samples):
+def peak_of(lent, models, samples):
     """Bytes that a real step holds beside the weights."""
     known = [part for root in networks(models) for part in all_parts(root)]
     torch.manual_seed(0)
     with plugin("ti_engine.memory.peak_count").CountedMemory(known) as measured:
-        real_step(backend, samples)
+        real_step(lent, samples)
     return measured.peak["cpu"]
 
 
-def counted(models, fetched, way=None):
+def counted(models, offloaded, checkpointing=None):
     """Bytes of the denoiser's part, and of the whole step, of one picture."""
     with torch.inference_mode(False):
-        backend = wide_backend(models)
+        backend = backend_of(models)
         count = plugin("nodes.host.loan.step_count").StepCount(
-            models.model, models.clip, backend._family, backend._blocks, backend._latent_shape(1, 64)
+            models.model, models.clip, backend.family, backend.blocks, backend.latent_shape(64)
         )
-        step = count.bytes(1, everything() if way is None else way, fetched)
+        step = count.bytes(1, everything() if checkpointing is None else checkpointing, offloaded)
     (denoiser,) = count._denoiser.values()
     return denoiser, step
 

@@ -33,18 +33,17 @@ def test_memory(name, monkeypatch):
         assert numbers / 1e9 == pytest.approx(published.billions, rel=0.05)
         resolution = published.resolution or backend.resolution
         side = resolution // published.factor
-        backend._shape = (backend._family.latent_channels, *([1] if backend._family.film else []), side, side)
-        shape = backend._latent_shape(1, resolution)
+        shape = [*backend.latent_shape(resolution)[:-2], side, side]
         count = plugin("nodes.host.loan.step_count").StepCount(
-            models.model, models.clip, backend._family, backend._blocks, shape
+            models.model, models.clip, backend.family, backend.blocks, shape
         )
-        steps = [count.bytes(1, way) for way in backend._blocks.ways("auto")]
+        steps = [count.bytes(1, one) for one in plugin("ti_engine.memory.plan").Checkpointing]
     assert None not in steps and steps[-1] == min(steps)
     encoders = models.clip.patcher.model_size()
     weights = models.model.model_size() + encoders
     assert weights + steps[-1] < GOALS.get(name, 1e12)
     assert max(steps) < plugin("nodes.host.loan.memory_count").ample(
-        models.model.model.memory_required(shape), encoders
+        models.model.model.memory_required([1, *shape]), encoders
     )
     record(
         name, about="memory", family=published.family, precision=published.precision, resolution=resolution,

@@ -34,9 +34,13 @@ def backend_of(family):
         return plugin("nodes.host.backend").HostBackend(*models)
 
 
+def lent(backend, checkpointing="off"):
+    return backend.lent(1, backend.latent_shape(64), checkpointing)
+
+
 def whole(backend):
     """Computes everything each time."""
-    vars(backend._blocks)["prefixes"] = {}
+    vars(backend.blocks)["prefixes"] = {}
     return backend
 
 
@@ -63,6 +67,12 @@ def encoded(backend, captions=CAPTIONS, seed=0):
     return conditioning, [value.grad for value in rows.values()]
 
 
+def encoded_alone(backend):
+    """In a loan of its own."""
+    with lent(backend) as on_loan:
+        return encoded(on_loan)
+
+
 def assert_same(found, wanted, rtol=1e-10):
     for ours, theirs in zip((*found[0], *found[1]), (*wanted[0], *wanted[1]), strict=True):
         assert theirs.any()
@@ -82,8 +92,8 @@ def test_which_families_have_one(family):
 def test_windows_that_slide_are_left_alone(monkeypatch):
     """Gemma 3's, whatever stands in front; Gemma 2 has none."""
     monkeypatch.setattr(plugin("nodes.host.text.frozen_prefix"), "_LEAST", 1)
-    assert len(backend_of("Lumina 2")._blocks.prefixes) == 1
-    assert backend_of("NewBie")._blocks.prefixes == {}
+    assert len(backend_of("Lumina 2").blocks.prefixes) == 1
+    assert backend_of("NewBie").blocks.prefixes == {}
 
 
 @needs_continuing
@@ -91,18 +101,18 @@ def test_windows_that_slide_are_left_alone(monkeypatch):
 def test_conditioning_and_gradient_of_every_family(family, monkeypatch):
     """Captions that differ in front of the word or begin with it, two words, other vectors, in one loan."""
     other = whole(backend_of(family))
-    with torch.inference_mode(False), other.lent(1, 64, "off"), in_float64(other, monkeypatch):
-        wanted = [encoded(other, seed=seed) for seed in (0, 1)]
+    with torch.inference_mode(False), lent(other) as on_loan, in_float64(on_loan, monkeypatch):
+        wanted = [encoded(on_loan, seed=seed) for seed in (0, 1)]
     backend = backend_of(family)
-    for block in backend._blocks.encoders:  # what runs twice does so in float64, too
+    for block in backend.blocks.encoders:  # what runs twice does so in float64, too
         vars(block)["forward"] = exactly(block.forward)
     for checkpointing in ("off", "on"):
-        with torch.inference_mode(False), backend.lent(1, 64, checkpointing), in_float64(backend, monkeypatch):
+        with torch.inference_mode(False), lent(backend, checkpointing) as on_loan, in_float64(on_loan, monkeypatch):
             for seed in (0, 1, 0):
-                found = encoded(backend, seed=seed)
+                found = encoded(on_loan, seed=seed)
                 assert found[0][0].dtype == torch.float64
                 assert_same(found, wanted[seed])
-            batch = backend.encode(CAPTIONS, {"S*": vectors(backend)}, differentiable=False)
+            batch = on_loan.encode(CAPTIONS, {"S*": vectors(backend)}, differentiable=False)
             tensors = [t for entry in batch.cond.distinct for t in entry.values() if torch.is_tensor(t)]
             assert_same(([t for t in tensors if t.is_floating_point()], []), (wanted[0][0], []))
 
@@ -112,11 +122,11 @@ def test_conditioning_and_gradient_of_every_family(family, monkeypatch):
 def test_in_the_precision_of_a_run(family):
     backend, other = backend_of(family), whole(backend_of(family))
     with torch.inference_mode(False):
-        with backend.lent(1, 64, "off"):
-            found = encoded(backend)
-            assert_bits(found, encoded(backend))
-        with other.lent(1, 64, "off"):
-            wanted = encoded(other)
+        with lent(backend) as on_loan:
+            found = encoded(on_loan)
+            assert_bits(found, encoded(on_loan))
+        with lent(other) as on_loan:
+            wanted = encoded(on_loan)
     assert_same(found, wanted, rtol=1e-4)
 
 
@@ -129,12 +139,12 @@ def test_weights_in_fp8():
     """Which the host converts in every layer."""
     backend, other = backend_of("Qwen-Image"), whole(backend_of("Qwen-Image"))
     for one in (backend, other):
-        for block in one._blocks.encoders:
+        for block in one.blocks.encoders:
             for weight in block.parameters():
                 if weight.ndim == 2:
                     weight.data = weight.data.to(torch.float8_e4m3fn)
-    with torch.inference_mode(False), backend.lent(1, 64, "on"), other.lent(1, 64, "off"):
-        assert_same(encoded(backend), encoded(other), rtol=1e-4)
+    with torch.inference_mode(False), lent(backend, "on") as ours, lent(other) as theirs:
+        assert_same(encoded(ours), encoded(theirs), rtol=1e-4)
 
 
 @needs_continuing
@@ -142,12 +152,12 @@ def test_weights_in_fp8():
 def test_what_was_encoded_before_changes_no_bit(family):
     """So that a run which goes on from its middle, or stops to draw, learns the same word."""
     backend = backend_of(family)
-    with torch.inference_mode(False), backend.lent(1, 64, "off") as loan:
-        first = encoded(backend)
-        with loan.paused():
+    with torch.inference_mode(False), lent(backend) as on_loan:
+        first = encoded(on_loan)
+        with on_loan.loan.paused():
             pass
-        encoded(backend, CAPTIONS[::-1], seed=1)
-        assert_bits(encoded(backend), first)
+        encoded(on_loan, CAPTIONS[::-1], seed=1)
+        assert_bits(encoded(on_loan), first)
 
 
 @needs_continuing
@@ -155,15 +165,15 @@ def test_what_was_encoded_before_changes_no_bit(family):
 @pytest.mark.parametrize("how", ["off", "on"])
 def test_a_step_computes_nothing_in_front_of_the_caption(family, how):
     def work(backend):
-        with torch.inference_mode(False), backend.lent(1, 64, how):
-            encoded(backend, ["a photo of S*"])
+        with torch.inference_mode(False), lent(backend, how) as on_loan:
+            encoded(on_loan, ["a photo of S*"])
             with FlopCounterMode(display=False) as counter:
-                encoded(backend, ["a photo of S*"])
+                encoded(on_loan, ["a photo of S*"])
         return counter.get_total_flops()
 
     tokens = []
     backend, other = backend_of(family), whole(backend_of(family))
-    ((network, prefix),) = backend._blocks.prefixes.items()
+    ((network, prefix),) = backend.blocks.prefixes.items()
     network.transformer.register_forward_pre_hook(
         lambda _, args, kwargs: tokens.append(kwargs["embeds"].shape[1]), with_kwargs=True
     )
@@ -177,39 +187,39 @@ def test_texts_that_begin_otherwise():
     """Some tokenizers add nothing to what brings its own template."""
     captions = ["<|im_start|>user\nS* in red<|im_end|>", "a photo of S*", "<|im_start|>system\nDescribe S*"]
     backend, other = backend_of("Qwen-Image"), whole(backend_of("Qwen-Image"))
-    with torch.inference_mode(False), backend.lent(1, 64, "off"), other.lent(1, 64, "off"):
-        assert_same(encoded(backend, captions), encoded(other, captions), rtol=1e-4)
-        assert_bits(encoded(backend, captions[::2]), encoded(other, captions[::2]))
+    with torch.inference_mode(False), lent(backend) as ours, lent(other) as theirs:
+        assert_same(encoded(ours, captions), encoded(theirs, captions), rtol=1e-4)
+        assert_bits(encoded(ours, captions[::2]), encoded(theirs, captions[::2]))
 
 
 @needs_continuing
-@pytest.mark.parametrize("between", ["loans", "pauses", "ways"])
+@pytest.mark.parametrize("between", ["loans", "pauses", "checkpointing"])
 def test_nothing_outlives_a_change_of_the_weights(between):
     backend, other = backend_of("Qwen-Image"), whole(backend_of("Qwen-Image"))
     layer = "transformer.model.layers.0.mlp.down_proj.weight"
 
     def change(one):
-        (network,) = one._family.encoders.values()
+        (network,) = one.family.encoders.values()
         network.network.get_parameter(layer).data.mul_(3)
 
     with torch.inference_mode(False):
         change(other)
-        with other.lent(1, 64, "off"):
-            wanted = encoded(other)
-        with backend.lent(1, 64, "auto") as loan:
-            before = encoded(backend)
+        with lent(other) as on_loan:
+            wanted = encoded(on_loan)
+        with lent(backend, "auto") as on_loan:
+            before = encoded(on_loan)
             if between == "pauses":
-                with loan.paused():
+                with on_loan.loan.paused():
                     change(backend)
-                found = encoded(backend)
-            elif between == "ways":
+                found = encoded(on_loan)
+            elif between == "checkpointing":
                 change(backend)
-                assert backend.save_memory()
-                found = encoded(backend)
+                assert on_loan.save_memory()
+                found = encoded(on_loan)
         if between == "loans":
             change(backend)
-            with backend.lent(1, 64, "off"):
-                found = encoded(backend)
+            with lent(backend) as on_loan:
+                found = encoded(on_loan)
     assert_same(found, wanted, rtol=1e-4)
     with pytest.raises(AssertionError):
         assert_same(before, wanted, rtol=1e-2)
@@ -233,12 +243,7 @@ def test_a_lora_on_the_encoder():
         patched = plugin("nodes.host.backend").HostBackend(models.model, with_lora(models), models.vae)
         other = whole(plugin("nodes.host.backend").HostBackend(others.model, with_lora(others), others.vae))
     with torch.inference_mode(False):
-        with plain.lent(1, 64, "off"):
-            before = encoded(plain)
-        with patched.lent(1, 64, "off"):
-            found = encoded(patched)
-        with other.lent(1, 64, "off"):
-            wanted = encoded(other)
+        before, found, wanted = map(encoded_alone, (plain, patched, other))
     assert_same(found, wanted, rtol=1e-4)
     with pytest.raises(AssertionError):
         assert_same(before, wanted, rtol=1e-2)
@@ -249,7 +254,7 @@ def test_a_lora_on_the_encoder():
 @pytest.mark.parametrize("calls", [1, 6])  # while the tokens in front are read, and later on
 def test_layers_come_back_after_errors(error, calls, monkeypatch):
     backend = backend_of("Qwen-Image")
-    (encoder,) = backend._family.encoders.values()
+    (encoder,) = backend.family.encoders.values()
     modules = list(encoder.network.modules())
     before, bits = [dict(vars(module)) for module in modules], snapshot(backend_models(backend))
     forward, seen = llama.MLP.forward, []
@@ -261,23 +266,19 @@ def test_layers_come_back_after_errors(error, calls, monkeypatch):
         return forward(self, x)
 
     with torch.inference_mode(False):
-        with pytest.raises(error), backend.lent(1, 64, "off"):
+        with pytest.raises(error), lent(backend) as on_loan:
             monkeypatch.setattr(llama.MLP, "forward", failing)
-            encoded(backend)
+            encoded(on_loan)
         assert len(seen) == calls
         assert all("forward" not in vars(module) for module in modules)
         assert all(vars(module).keys() == own.keys() for module, own in zip(modules, before, strict=True))
         for key, (parameter, values) in snapshot(backend_models(backend)).items():
             assert parameter is bits[key][0] and torch.equal(values, bits[key][1])
-        with backend.lent(1, 64, "off"):
-            again = encoded(backend)
-        other = whole(backend_of("Qwen-Image"))
-        with other.lent(1, 64, "off"):
-            assert_same(again, encoded(other), rtol=1e-4)
+        assert_same(encoded_alone(backend), encoded_alone(whole(backend_of("Qwen-Image"))), rtol=1e-4)
 
 
 def backend_models(backend):
-    return Models(backend._patcher, backend._clip, backend._vae)
+    return Models(backend.patcher, backend.clip, backend.vae)
 
 
 @needs_continuing
@@ -292,11 +293,11 @@ def test_an_error_in_the_middle_of_a_text_is_forgotten(monkeypatch):
             raise MemoryError
         return forward(self, x)
 
-    with torch.inference_mode(False), backend.lent(1, 64, "off"), other.lent(1, 64, "off"):
+    with torch.inference_mode(False), lent(backend) as ours, lent(other) as theirs:
         monkeypatch.setattr(llama.MLP, "forward", failing)
         with pytest.raises(MemoryError):
-            encoded(backend)
-        assert_same(encoded(backend), encoded(other), rtol=1e-4)
+            encoded(ours)
+        assert_same(encoded(ours), encoded(theirs), rtol=1e-4)
 
 
 class Texts:

@@ -48,12 +48,11 @@ def test_vectors_that_are_read_are_those_with_a_gradient(family):
     with torch.inference_mode(False):
         backend = backend_of(models)
         rows = {key: torch.randn(COUNT, info.width) * info.rms for key, info in backend.encoders.items()}
-        with backend.lent(1, 64):
-            read = backend.rows_read(CAPTIONS, "S*", COUNT)
+        with backend.lent(1, backend.latent_shape(64)) as lent:
+            read = lent.rows_read(CAPTIONS, "S*", COUNT)
             for number, caption in enumerate(CAPTIONS):
-                assert {key: sets[number] for key, sets in read.items()} == vectors_with_gradient(
-                    backend, caption, rows
-                )
+                seen = {key: sets[number] for key, sets in read.items()}
+                assert seen == vectors_with_gradient(lent, caption, rows)
 
 
 def learned(models, captions, **changes):
@@ -63,8 +62,8 @@ def learned(models, captions, **changes):
         backend = backend_of(models)
         config = engine.TrainConfig(**{"steps": 3, "batch_size": 2, "resolution": 64, "early_stop": False, **changes})
         dataset = engine.encode_training_set(backend, [torch.rand(3, 64, 64) for _ in captions], config, captions)
-        with backend.lent(2, 64):
-            steps = engine.train(backend, dataset, config)
+        with backend.lent(2, dataset.mean.shape[1:]) as lent:
+            steps = engine.train(lent, dataset, config)
             record = next(steps).record
             warnings = list(record.warnings)
             for _ in steps:

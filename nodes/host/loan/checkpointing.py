@@ -1,19 +1,20 @@
-"""What of a model and its text encoders runs a second time for the gradient, to save memory; and what but once."""
+"""Which layers of a model and its text encoders can be checkpointed, and what is computed but once for a run."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 from comfy.ldm.modules.attention import SpatialTransformer
 from comfy.sd1_clip import SDClipModel
+from comfy.text_encoders.t5 import T5Block
 from torch import nn
 
-from ....ti_engine.memory.checkpointing import checkpointed
+from ....ti_engine.memory.checkpointing import Forward, checkpointed, lent_forwards
 from ....ti_engine.memory.overwritten import overwriting_allowed
-from ....ti_engine.memory.plan import Recompute
+from ....ti_engine.memory.plan import Checkpointing
 from ..text.caption_encoding import encoder_guard
 from ..text.frozen_prefix import frozen_prefixes
 
@@ -32,25 +33,29 @@ class Blocks:
     denoiser_adds_in_place: bool
     prefixes: Mapping[SDClipModel, Sequence[int]] = field(default_factory=dict)
 
-    def ways(self, gradient_checkpointing: str) -> tuple[Recompute, ...]:
-        """The ways to choose from, the fastest first, for a setting of TrainConfig."""
-        if gradient_checkpointing == "off":
-            return (Recompute.NOTHING,)
-        if gradient_checkpointing == "on":
-            return (Recompute.EVERYTHING,)
-        return tuple(Recompute)
-
     @contextmanager
-    def recomputed(self, way: Recompute) -> Iterator[None]:
-        """Checkpoints what `way` says while this lasts, in which no weight may change."""
+    def checkpointed(self, checkpointing: Checkpointing) -> Iterator[None]:
+        """Checkpoints them while this lasts, in which no weight may change."""
         with ExitStack() as stack:
-            if way >= Recompute.ENCODERS:
+            if checkpointing >= Checkpointing.TEXT_ENCODERS:
                 stack.enter_context(checkpointed(self.encoders, encoder_guard))
-            if way >= Recompute.EVERYTHING:
+                stack.enter_context(lent_forwards(_with_own_distances(self.encoders), _without_given_distances))
+            if checkpointing >= Checkpointing.EVERYTHING:
                 guard = overwriting_allowed if self.denoiser_adds_in_place else nullcontext
                 stack.enter_context(checkpointed(self.denoiser, guard))
-            stack.enter_context(frozen_prefixes(self.prefixes))  # outside: a layer runs twice for what is behind it
+            stack.enter_context(frozen_prefixes(self.prefixes))  # outside: only what is behind them is computed again
             yield
+
+
+def _with_own_distances(layers: Iterable[Any]) -> list[nn.Module]:
+    """Layers of umT5, each of which computes its own table of distances and passes over the one before's."""
+    layers = (layer for layer in layers if isinstance(layer, T5Block))
+    return [layer for layer in layers if layer.layer[0].SelfAttention.relative_attention_bias is not None]
+
+
+def _without_given_distances(forward: Forward) -> Forward:
+    """So that checkpointing does not keep the table of the layer before, 67 MB for each of Wan's."""
+    return lambda x, mask, _, optimized_attention: forward(x, mask, None, optimized_attention)
 
 
 def blocks_of(network: nn.Module) -> list[nn.Module]:
