@@ -161,8 +161,8 @@ def held_out(backend: Backend, dataset: TrainingSet, config: TrainConfig, draws:
 def losses(backend: Backend, vectors: Vectors, samples: Samples) -> Tensor:
     """The loss of each sample."""
     parts = []
-    for start in range(0, len(samples.captions), 32):
-        part = samples.part(slice(start, start + 32), backend.device)
+    for start in range(0, len(samples.captions), 128):
+        part = samples.part(slice(start, start + 128), backend.device)
         cond = backend.encode(part.captions, {"S*": vectors}, differentiable=False).cond
         parts.append(sample_losses(backend, part, cond))
     return torch.cat(parts).double()

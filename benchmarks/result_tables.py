@@ -86,6 +86,8 @@ def stop_table(rows: list[Row]) -> list[str]:
 
 
 def with_error(values: Sequence[float], digits: int) -> str:
-    """Mean and its standard error."""
-    error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
-    return f"{statistics.fmean(values):.{digits}f} +- {error:.{digits}f}"
+    """Mean, and its standard error where there are several values."""
+    mean = f"{statistics.fmean(values):.{digits}f}"
+    if len(values) == 1:
+        return mean
+    return f"{mean} +- {statistics.stdev(values) / math.sqrt(len(values)):.{digits}f}"
