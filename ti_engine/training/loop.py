@@ -67,6 +67,7 @@ def _ends_with_a_result(loop: Callable[..., Steps]) -> Callable[..., Steps]:
                 raise
             advice = out_of_memory_advice(config.batch_size, config.resolution, config.gradient_checkpointing)
             state.record.stopped = f"There was no memory for step {state.step + 1}. {advice}"
+            state.record.last_good = state.step
         with out_of_memory_forgiven():
             compare_candidates(backend, dataset, config, state)
 

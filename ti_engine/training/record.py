@@ -37,7 +37,7 @@ class TrainRecord:
     nondeterministic: list[str] = field(default_factory=list)
     """Operations of the model that torch cannot repeat to the last bit on this device."""
     last_good: int | None = None
-    """The last step whose vectors gave a finite loss, where later ones did not; None if all did."""
+    """The last step with good vectors, where trouble ended the run after it; None if the run ended as planned."""
     warnings: list[str] = field(default_factory=list)
     """About captions in which a text encoder does not read the whole word; there before the first update."""
 
