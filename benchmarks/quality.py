@@ -28,8 +28,9 @@ from torch import Tensor
 from ti_engine import TokenEmbedding, TrainConfig, encode_training_set, train
 from ti_engine.demo.concepts import BEYOND, COMBINATIONS, Concept
 from ti_engine.demo.judge import load_judge
+from ti_engine.demo.load import load_demo
 from ti_engine.demo.quality import Draw, Score, Scorer
-from ti_engine.standalone import DiffusersBackend, load_model
+from ti_engine.standalone import DiffusersBackend
 
 SAMPLING_STEPS = 15
 PASS = 0.9  # share of pictures in which all three attributes have to be right
@@ -58,7 +59,7 @@ def main() -> None:
 @functools.cache
 def judged_model() -> tuple[DiffusersBackend, Scorer, Tensor]:
     """The demo model, its judge, and what 64 random vectors look like; once in every process."""
-    backend = load_model("demo")
+    backend = load_demo()
     return backend, Scorer(load_judge(), [*COMBINATIONS, *BEYOND]), draw_random_words(backend, 64)
 
 

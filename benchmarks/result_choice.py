@@ -39,8 +39,9 @@ from ti_engine import TokenEmbedding, TrainConfig, encode_training_set, train
 from ti_engine.data.training_set import TrainingSet
 from ti_engine.demo.concepts import BEYOND, COMBINATIONS, Concept
 from ti_engine.demo.judge import load_judge
+from ti_engine.demo.load import load_demo
 from ti_engine.demo.quality import Scorer
-from ti_engine.standalone import DiffusersBackend, load_model
+from ti_engine.standalone import DiffusersBackend
 from ti_engine.training.backend import Backend
 from ti_engine.training.samples import Samples, draw_fixed_samples, draw_samples, sample_losses
 
@@ -100,7 +101,7 @@ def measure_toy(run: Row, draws: int) -> Row:
 
 
 def demo_runs(args: argparse.Namespace) -> Iterator[tuple[Row, Callable[[], Row]]]:
-    backend, scorer = load_model("demo"), Scorer(load_judge(), [*COMBINATIONS, *BEYOND])
+    backend, scorer = load_demo(), Scorer(load_judge(), [*COMBINATIONS, *BEYOND])
     for seed in args.seeds:
         for concept in BEYOND[: args.concepts]:
             run = {"model": "demo", "concept": concept.name, "schedule": "cosine"}

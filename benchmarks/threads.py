@@ -19,7 +19,7 @@ import torch
 
 from ti_engine import TrainConfig, encode_training_set, train
 from ti_engine.demo.examples import example_pictures
-from ti_engine.standalone import load_model
+from ti_engine.demo.load import load_demo
 from ti_engine.training import gradients
 from ti_engine.training.determinism import deterministic_kernels
 
@@ -29,7 +29,7 @@ PAIRS = 12
 def main() -> None:
     threads = [int(number) for number in sys.argv[1:]]
     clock = time.perf_counter if threads else time.process_time
-    backend = load_model("demo")
+    backend = load_demo()
     config = TrainConfig(resolution=backend.resolution, steps=10_000, evaluate_every=0, initial_words="heart")
     loop = train(backend, encode_training_set(backend, list(example_pictures()), config), config)
 

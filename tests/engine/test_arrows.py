@@ -16,7 +16,7 @@ MAY_IMPORT = {
     "training": BELOW_TRAINING,
     "standalone": {"training", *BELOW_TRAINING},
     "demo": {"cli", "standalone", "training", "files", *BELOW_TRAINING},
-    "cli": {"standalone", "training", "files", *BELOW_TRAINING},
+    "cli": {"demo", "standalone", "training", "files", *BELOW_TRAINING},
 }
 
 

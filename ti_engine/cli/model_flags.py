@@ -8,6 +8,7 @@ import warnings
 
 import torch
 
+from ..demo.load import load_demo
 from ..standalone import DiffusersBackend, load_model
 
 _PRECISIONS = ("float32", "bfloat16", "float16")
@@ -49,7 +50,10 @@ def open_model(arguments: argparse.Namespace) -> DiffusersBackend:
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"There is no device {device!r} here; try --device cpu.") from error
     _quieten_libraries()
-    return load_model(arguments.model, arguments.config, device, getattr(torch, arguments.precision))
+    dtype: torch.dtype = getattr(torch, arguments.precision)
+    if arguments.model == "demo":
+        return load_demo(device, dtype)
+    return load_model(arguments.model, arguments.config, device, dtype)
 
 
 def _quieten_libraries() -> None:

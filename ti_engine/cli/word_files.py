@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..data.contact_sheet import to_image
 from ..data.pictures import load_picture
 from ..files import read_embedding_file, save_embedding
 from ..files.atomic import check_writable
@@ -126,8 +127,8 @@ def write_word(word: TokenEmbedding, output: Path, arguments: argparse.Namespace
         said["title"] = said["title"] or arguments.placeholder  # the title was not given by anybody
     picture = None
     if arguments.thumbnail:
-        pixels = load_picture(arguments.thumbnail)
-        picture, said["thumbnail"] = carrier(pixels), thumbnail(pixels)
+        whole = to_image(load_picture(arguments.thumbnail))
+        picture, said["thumbnail"] = carrier(whole), thumbnail(whole)
     metadata = word.metadata | description_metadata(**said, negative=arguments.negative)
     word, left_out = shortened(replace(word, placeholder=arguments.placeholder or word.placeholder, metadata=metadata))
     files = save_embedding(word, output, arguments.overwrite, arguments.program, arguments.dtype, picture)

@@ -15,7 +15,7 @@ from ..cli.train import learn
 from ..data.contact_sheet import contact_sheet, png_bytes
 from ..files import save_embedding, training_metadata
 from ..files.atomic import write_atomically
-from ..standalone import DiffusersBackend, load_model
+from ..standalone import DiffusersBackend
 from ..training.config import TrainConfig
 from ..training.pictures_to_latents import encode_training_set
 from ..training.result import describe_states
@@ -23,6 +23,7 @@ from ..training.start_vectors import initial_vectors
 from ..word.embedding import TokenEmbedding
 from .concepts import EXAMPLE
 from .examples import example_pictures
+from .load import load_demo
 from .threads import one_thread
 
 OUTPUT = Path("demo-output")
@@ -41,7 +42,7 @@ def main() -> int:
     """Writes word.safetensors, contact-sheet.png and report.json into demo-output/, over those of an earlier run."""
     began = time.monotonic()
     pictures = example_pictures()
-    backend = load_model("demo")
+    backend = load_demo()
     config = TrainConfig(resolution=backend.resolution, initial_words=EXAMPLE.word)
     print(f"Learning {config.placeholder} from {len(pictures)} pictures with the demo model ({backend.description}).")
     dataset = encode_training_set(backend, list(pictures), config)

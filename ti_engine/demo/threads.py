@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,7 +16,7 @@ def one_thread() -> Iterator[None]:
     (benchmarks/threads.py). Where it has none, both wait for each other in every operation, and a step takes many times
     as long.
     """
-    if os.environ.get("OMP_NUM_THREADS"):
+    if "OMP_NUM_THREADS : [not set]" not in torch.__config__.parallel_info():
         yield
         return
     before = torch.get_num_threads()

@@ -1,4 +1,4 @@
-"""Opening a model: the demo model, a diffusers pipeline folder, or a single-file checkpoint."""
+"""Opening a model: a diffusers pipeline folder, or a single-file checkpoint."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import torch
 
 from .backend import DiffusersBackend
 from .checkpoint import open_file
-from .families import LooseParts
 from .folder import open_folder, reason
 
 _INSTALL = "Without ComfyUI diffusers and transformers are needed: install textual-inversion[standalone]."
@@ -22,21 +21,15 @@ def load_model(
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> DiffusersBackend:
-    """The model called `model`: "demo", a diffusers folder, or a checkpoint file.
+    """The model in a diffusers folder or a checkpoint file.
 
     config: for a checkpoint file, a diffusers folder of the same family, whose settings and tokenizers are used, and
     the weights of the parts that the file does not hold; without it the settings are asked for at diffusers' hub.
-    Nothing is ever downloaded for the others.
+    Nothing is ever downloaded for a folder.
     dtype: what the networks compute in; what overflows in float16 stays in float32.
     Raises ValueError or FileNotFoundError with one sentence for what cannot be used.
     """
-    try:
-        import diffusers  # noqa: F401
-        import transformers  # noqa: F401
-    except ImportError as error:
-        raise ValueError(_INSTALL) from error
-    if str(model) == "demo":
-        return _load_demo(device, dtype)
+    check_installed()
     path = Path(model)
     if not path.exists():
         raise FileNotFoundError(f"There is no model {path.name}; give demo, a diffusers folder or a checkpoint file.")
@@ -51,23 +44,11 @@ def load_model(
     _compute_in(pipeline, dtype)
     pipeline.to(device)
     name = path.resolve().name if path.is_dir() else path.stem
-    weights_hash = _sha256(weights)
+    weights_hash = sha256_of(weights)
     try:
         return DiffusersBackend(pipeline, name=name, weights_hash=weights_hash)
     except (TypeError, LookupError, AttributeError, ArithmeticError) as error:
         raise ValueError(f"The settings of {name} hold a value that cannot be used: {reason(error)}") from error
-
-
-def _load_demo(device: str | torch.device, dtype: torch.dtype) -> DiffusersBackend:
-    from ..demo import model
-    from ..demo.tokenizer import DemoTokenizer
-
-    networks: tuple[Any, Any, Any] = model.load_networks(model.WEIGHTS)
-    if dtype != torch.float32:  # diffusers warns where it is asked for the precision that is there already
-        networks = tuple(network.to(dtype) for network in networks)  # type: ignore[assignment]
-    unet, text_encoder, autoencoder = (network.to(device) for network in networks)
-    parts = LooseParts(unet, text_encoder, DemoTokenizer(), autoencoder, model.build_scheduler())
-    return DiffusersBackend(parts, model.GUIDANCE, "demo", _sha256(model.WEIGHTS))
 
 
 def _compute_in(pipeline: Any, dtype: torch.dtype) -> None:
@@ -85,7 +66,8 @@ def _compute_in(pipeline: Any, dtype: torch.dtype) -> None:
                 module.to(torch.float32)
 
 
-def _sha256(path: Path | None) -> str | None:
+def sha256_of(path: Path | None) -> str | None:
+    """SHA-256 of a file in hex; None where there is none."""
     if path is None or not path.is_file():
         return None
     with path.open("rb") as file:
@@ -93,3 +75,12 @@ def _sha256(path: Path | None) -> str | None:
         while block := file.read(1 << 22):
             digest.update(block)
         return digest.hexdigest()
+
+
+def check_installed() -> None:
+    """ValueError with what to install, where diffusers or transformers is missing."""
+    try:
+        import diffusers  # noqa: F401
+        import transformers  # noqa: F401
+    except ImportError as error:
+        raise ValueError(_INSTALL) from error

@@ -24,6 +24,8 @@ from ti_engine.files.thumbnail import SIDE, thumbnail
 from ti_engine.word.families import FAMILIES
 from ti_engine.word.merging import made_of
 
+NOISE = Image.effect_noise((900, 300), 90).convert("RGB")
+
 
 def word(family: str = "sd1", count: int = 2, **fields: Any) -> TokenEmbedding:
     generator = torch.Generator().manual_seed(1)
@@ -117,7 +119,7 @@ def test_the_architecture_is_told_where_it_has_a_name(family: str, architecture:
 def test_what_its_maker_says_is_in_the_file(tmp_path: Path) -> None:
     said = description_metadata(
         title="My cat", author="A", license="CC0-1.0", description="A cat.", usage_hint="at the end", tags="cat, pet",
-        negative=True, thumbnail=thumbnail(torch.rand(3, 300, 900)), merged_from=made_of(["a", "b, c"], [0.6, -1]),
+        negative=True, thumbnail=thumbnail(NOISE), merged_from=made_of(["a", "b, c"], [0.6, -1]),
     )  # fmt: skip
     (file,) = save_embedding(word(placeholder="<cat>", metadata=said), tmp_path / "a.safetensors")
     metadata = metadata_of(file)
@@ -135,8 +137,7 @@ def test_what_its_maker_says_is_in_the_file(tmp_path: Path) -> None:
 
 
 def test_a_thumbnail_shows_the_picture() -> None:
-    red = torch.zeros(3, 20, 10)
-    red[0] = 1
+    red = Image.new("RGB", (10, 20), "red")
     picture = Image.open(io.BytesIO(base64.b64decode(thumbnail(red).split(",")[1]))).convert("RGB")
     assert picture.size == (10, 20)
     red_value, green, blue = picture.getpixel((5, 10))  # type: ignore[misc]

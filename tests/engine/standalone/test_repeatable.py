@@ -13,7 +13,7 @@ pytest.importorskip("transformers")
 
 from ti_engine import TrainConfig, encode_training_set, train
 from ti_engine.demo.examples import example_pictures
-from ti_engine.standalone import load_model
+from ti_engine.demo.load import load_demo
 from ti_engine.standalone.text import Conditioning, _ExtendedTable
 
 pytestmark = pytest.mark.usefixtures("two_threads", "busy_machine")
@@ -58,7 +58,7 @@ def test_a_word_that_stands_in_many_captions_collects_the_same_gradient() -> Non
 
 
 def test_a_run_gives_the_same_bits() -> None:
-    backend = load_model("demo")
+    backend = load_demo()
     # num_vectors and batch: large enough that torch divides the work between its threads.
     config = TrainConfig(steps=4, batch_size=8, num_vectors=2, resolution=64, evaluate_every=2, initial_words="heart")
     dataset = encode_training_set(backend, list(example_pictures()), config)

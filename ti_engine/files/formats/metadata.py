@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ...training.config import TrainConfig
 from ...version import VERSION
 from ...word.embedding import TokenEmbedding
 from ...word.families import FAMILIES, family_of
 
 if TYPE_CHECKING:
-    from ...training.loop import TrainRecord
+    from ...training.config import TrainConfig
+    from ...training.record import TrainRecord
 
 RECORD_KEY = "textual_inversion"
 IMPLEMENTATION_KEY, IMPLEMENTATION = "modelspec.implementation", "textual-inversion"
