@@ -82,9 +82,9 @@ class Train(io.ComfyNode):
                     "captions",
                     optional=True,
                     force_input=True,
-                    tooltip="One line for each picture with the placeholder in it: in the order of the pictures, or each "
-                    'beginning with "Picture 2: ". With what = custom also any number of lines that all pictures draw '
-                    "from. caption_lines of Training Options chooses, and the report says which it was.",
+                    tooltip="One line for each picture with the placeholder in it: in their order, or each beginning "
+                    'with "Picture 2: ". With what = custom also any number of lines that all pictures draw from. '
+                    "caption_lines of Training Options chooses, and the report says which it was.",
                 ),
                 TITrainOptions.Input("options", optional=True, tooltip="Further settings, from Training Options."),
                 *(io.Image.Input(name, optional=True, tooltip="More pictures, of any size.") for name in _MORE_IMAGES),
