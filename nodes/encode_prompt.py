@@ -15,15 +15,15 @@ from .schema import CATEGORY, TIEmbedding, supported
 class EncodePrompt(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        more = "Another word for the same text; its placeholder has to be a different one."
+        more = "Another word for the same text. It needs a different placeholder."
         return supported(
             io.Schema,
             node_id="TI_EncodePrompt",
             display_name="Encode Prompt with S*",
             category=CATEGORY,
-            description="CLIP Text Encode that also understands learned words: write S* (or whatever the embedding's "
-            "placeholder is) in the text, or <name> for a file in the embeddings folder. Weights such as (S*:1.2), "
-            "commas, {a|b} and repeated use work as always.",
+            description="Works like CLIP Text Encode, and also understands learned words. Write the placeholder of a "
+            "connected embedding, such as S*, or <name> for a file in the embeddings folder. Weights such as (S*:1.2), "
+            "commas, {a|b} and repeated use work as with other words.",
             search_aliases=["textual inversion", "embedding", "clip text encode", "S*"],
             has_intermediate_output=True,  # newer hosts show the report of a cached result again
             inputs=[
@@ -35,7 +35,7 @@ class EncodePrompt(io.ComfyNode):
                     multiline=True,
                     dynamic_prompts=True,
                     tooltip="The prompt, with the placeholder where the learned word belongs. <name> or <folder/name> "
-                    "stands for a file in models/embeddings, in any letter case.",
+                    "stands for a file in models/embeddings; upper and lower case are the same.",
                 ),
                 TIEmbedding.Input(
                     "embedding",

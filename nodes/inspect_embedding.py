@@ -26,8 +26,8 @@ class InspectEmbedding(io.ComfyNode):
             node_id="TI_InspectEmbedding",
             display_name="Inspect Embedding",
             category=CATEGORY,
-            description="Shows what a learned word holds: its vectors and their lengths, what its file says, and what "
-            "to beware of. With a CLIP also the words that are nearest to each vector.",
+            description="Shows what a learned word contains: its vectors and their lengths, what its file says, and "
+            "warnings. With a CLIP also the words of the vocabulary that are nearest to each vector.",
             search_aliases=["textual inversion", "embedding info", "nearest words"],
             is_output_node=True,
             inputs=[
@@ -35,15 +35,15 @@ class InspectEmbedding(io.ComfyNode):
                 io.Clip.Input(
                     "clip",
                     optional=True,
-                    tooltip="The text encoder of the model that the word is for, to compare it with the words that the "
-                    "model knows.",
+                    tooltip="The text encoder of the model that the word is for. The node then compares the word with "
+                    "the model's vocabulary.",
                 ),
             ],
             outputs=[
-                io.String.Output(display_name="report", tooltip="One fact a line; also shown on the node."),
+                io.String.Output(display_name="report", tooltip="What the word contains; also shown on the node."),
                 io.Image.Output(
                     display_name="norms",
-                    tooltip="The length of each vector as a bar; with a CLIP the usual length of a word as a line.",
+                    tooltip="A bar for the length of each vector; with a CLIP a line for the usual length of a word.",
                 ),
             ],
         )

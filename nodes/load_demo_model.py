@@ -17,8 +17,8 @@ class LoadDemoModel(io.ComfyNode):
             node_id="TI_LoadDemoModel",
             display_name="Load Demo Model",
             category=CATEGORY,
-            description="A small text-to-image model for pictures of 128 x 128, with four pictures to learn from. "
-            "It comes with Textual Inversion, runs on a CPU, and works with every core node.",
+            description="Loads a small text-to-image model for pictures of 128 x 128, and four pictures to learn from. "
+            "Both come with Textual Inversion. The model runs on a CPU and works with every core node.",
             search_aliases=["textual inversion demo", "toy model"],
             inputs=[],
             outputs=[

@@ -26,7 +26,7 @@ class LoadEmbedding(io.ComfyNode):
             display_name="Load Embedding",
             category=CATEGORY,
             description="Reads a learned word from a file in the embeddings folder, whichever program wrote it, for "
-            "Encode Prompt with S*, Inspect Embedding and Merge Embeddings. Nothing in a file is ever run.",
+            "Encode Prompt with S*, Inspect Embedding and Merge Embeddings. It never executes code from a file.",
             search_aliases=["textual inversion", "import embedding"],
             has_intermediate_output=True,  # newer hosts show the report of a cached result again
             inputs=[
@@ -35,28 +35,28 @@ class LoadEmbedding(io.ComfyNode):
                     "file",
                     options=embedding_files(),
                     tooltip="A file in models/embeddings: .safetensors, .pt, .bin, .pti, or a .png or .webp picture "
-                    "that carries a word. Press R to read the list again.",
+                    "that contains a word. Press R to read the list again.",
                 ),
                 supported(
                     io.String.Input,
                     "placeholder",
                     default="",
-                    tooltip="Another placeholder than the file's own, for example when two words have the same. "
-                    "Empty: the file's own.",
+                    tooltip="Another placeholder, for example when two words have the same one. Empty: the one that "
+                    "the file names.",
                 ),
                 supported(
                     io.String.Input,
                     "word",
                     default="",
                     optional=True,
-                    tooltip="Which word, if the file holds several, as the file calls it. Empty: the only one.",
+                    tooltip="The name of the word you want, if the file holds several. Empty: the only one.",
                 ),
             ],
             outputs=[
                 TIEmbedding.Output(display_name="embedding", tooltip="The learned word."),
                 io.String.Output(
                     display_name="report",
-                    tooltip="Its placeholder, format and size, what the file says, and warnings; on the node, too.",
+                    tooltip="Its placeholder, format, size, metadata and warnings; also shown on the node.",
                 ),
             ],
         )

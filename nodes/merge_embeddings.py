@@ -31,8 +31,8 @@ class MergeEmbeddings(io.ComfyNode):
             node_id="TI_MergeEmbeddings",
             display_name="Merge Embeddings",
             category=CATEGORY,
-            description="Makes one word of several, or adds and subtracts words that the model knows: king - man + "
-            "woman. All have to be for the same kind of model.",
+            description="Combines several words into one, or adds and subtracts words of the model's vocabulary: king "
+            "- man + woman. All must belong to the same family of models.",
             search_aliases=["textual inversion", "mix embeddings", "slerp", "king - man + woman"],
             has_intermediate_output=True,  # newer hosts show the report of a cached result again
             inputs=[
@@ -41,8 +41,8 @@ class MergeEmbeddings(io.ComfyNode):
                     io.Combo.Input,
                     "method",
                     options=list(_METHODS),
-                    tooltip="weighted sum: vector by vector. slerp: two words, turned from one to the other, so that "
-                    "the middle is as long as they are. concat: one word after the other, with all vectors.",
+                    tooltip="weighted sum: adds vector by vector. slerp: turns the vectors of one word towards those "
+                    "of another and keeps their length. concat: all vectors, one word after the other.",
                 ),
                 supported(
                     io.String.Input,
@@ -55,29 +55,31 @@ class MergeEmbeddings(io.ComfyNode):
                     io.String.Input,
                     "add_words",
                     default="",
-                    tooltip="Words of the model to add, separated by spaces. Needs a CLIP, and method weighted sum.",
+                    tooltip="Words of the vocabulary to add, separated by spaces. Needs a CLIP; weighted sum only.",
                 ),
                 supported(
                     io.String.Input,
                     "subtract_words",
                     default="",
-                    tooltip="Words of the model to subtract. Needs a CLIP, and method weighted sum.",
+                    tooltip="Words of the vocabulary to subtract. Needs a CLIP; weighted sum only.",
                 ),
                 supported(
                     io.Boolean.Input,
                     "rescale",
                     default=False,
-                    tooltip="Give every vector the mean length of the model's own words. Needs a CLIP.",
+                    tooltip="Gives every vector the usual length of the model's own words. Needs a CLIP.",
                 ),
                 supported(
                     io.String.Input,
                     "placeholder",
                     default=DEFAULT_PLACEHOLDER,
-                    tooltip="How prompts call the result.",
+                    tooltip="The placeholder of the new word in prompts.",
                 ),
                 *(TIEmbedding.Input(f"embedding_{number}", optional=True, tooltip=more) for number in (2, 3, 4)),
                 io.Clip.Input(
-                    "clip", optional=True, tooltip="The model's text encoder, for its words and their length."
+                    "clip",
+                    optional=True,
+                    tooltip="The model's text encoder, for its vocabulary and the length of its words.",
                 ),
                 supported(
                     io.Int.Input,
@@ -86,8 +88,8 @@ class MergeEmbeddings(io.ComfyNode):
                     min=0,
                     max=512,
                     optional=True,
-                    tooltip="Use the first vectors of each embedding alone, so that words of different sizes can be "
-                    "added, or one be shortened. 0: all.",
+                    tooltip="Use only this many vectors of each word, the first ones: to add words of different sizes, "
+                    "or to shorten one. 0: all.",
                 ),
             ],
             outputs=[

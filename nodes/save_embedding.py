@@ -42,8 +42,8 @@ class SaveEmbedding(io.ComfyNode):
                     io.String.Input,
                     "name",
                     default="my-word",
-                    tooltip="Name of the file; sub-folders with a slash, such as pets/cat. Is it taken, -2, -3 ... is "
-                    "added.",
+                    tooltip="Name of the file. A slash makes a sub-folder, such as pets/cat. If the name is taken, the "
+                    "node adds -2, -3 and so on.",
                 ),
             ],
             outputs=[
@@ -51,7 +51,7 @@ class SaveEmbedding(io.ComfyNode):
                 io.String.Output(display_name="name", tooltip="What to write in a prompt: embedding:name"),
                 io.String.Output(
                     display_name="report",
-                    tooltip="Where the file is, and what to look out for; also shown on the node.",
+                    tooltip="Where the file is, and warnings; also shown on the node.",
                 ),
             ],
         )

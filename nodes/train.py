@@ -55,8 +55,9 @@ class Train(io.ComfyNode):
             node_id="TI_Train",
             display_name="Train Textual Inversion",
             category=CATEGORY,
-            description="Learns a new word from 3 to 5 pictures of one thing or style, with the loaded model. That "
-            "model itself is not changed. Use the word with Encode Prompt with S*, and keep it with Save Embedding.",
+            description="Learns a new word from 3 to 5 pictures of one thing or style, with the models that the graph "
+            "has loaded. Training does not change them. Use the word with Encode Prompt with S*, and keep it with Save "
+            "Embedding.",
             search_aliases=["textual inversion", "train embedding", "learn concept", "personalization", "S*"],
             is_input_list=True,
             is_output_node=True,  # it can run alone, and every host shows a cached result's pictures and chart again
@@ -81,13 +82,11 @@ class Train(io.ComfyNode):
                     "captions",
                     optional=True,
                     force_input=True,
-                    tooltip="One line for each picture with the placeholder in it, in their order, or each beginning "
-                    'with "Picture 2: ". For what = custom also any number of lines that all pictures draw from: '
-                    "caption_lines of Training Options chooses, and the report says which of the two happened.",
+                    tooltip="One line for each picture with the placeholder in it: in their order, or each beginning "
+                    'with "Picture 2: ". With what = custom also any number of lines that all pictures draw from. '
+                    "caption_lines of Training Options chooses, and the report says which it was.",
                 ),
-                TITrainOptions.Input(
-                    "options", optional=True, tooltip="Further settings, from Training Options; all may stay unset."
-                ),
+                TITrainOptions.Input("options", optional=True, tooltip="Further settings, from Training Options."),
                 *(io.Image.Input(name, optional=True, tooltip="More pictures, of any size.") for name in _MORE_IMAGES),
             ],
             outputs=[

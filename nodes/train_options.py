@@ -31,8 +31,8 @@ class TrainOptions(io.ComfyNode):
             node_id="TI_TrainOptions",
             display_name="Training Options",
             category=CATEGORY,
-            description="Settings of Train Textual Inversion that seldom need another value. What is left as it is "
-            "here is as if this node was not there.",
+            description="Settings of Train Textual Inversion that you seldom need to change. A setting that you "
+            "leave at its default has no effect.",
             search_aliases=["training settings", "gradient checkpointing", "learning rate schedule", "train_encoders"],
             inputs=[setting(name) for name in option_names()],
             outputs=[

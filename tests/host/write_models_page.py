@@ -19,7 +19,7 @@ from test_inside import HERE, lend_pytest, make_reference
 
 PAGE = HERE.parents[1] / "docs" / "models.md"
 AS_SDXL = "as SDXL: the same code with fewer blocks"
-FOLLOWS = "refused: it is told a picture or a mask beside the noisy one, and training has none to give"
+FOLLOWS = "refused: it reads a picture or a mask beside the noisy latents, which training cannot supply"
 NOTES = {
     "SD21UnclipH": "as SD21UnclipL, with a wider picture vector",
     "SSD1B": AS_SDXL, "KOALA_700M": AS_SDXL, "KOALA_1B": AS_SDXL, "Segmind_Vega": AS_SDXL,
@@ -29,55 +29,58 @@ HEAD = """# Models
 
 <!-- Written by tests/host/write_models_page.py (make models HOSTS="..."); do not edit. -->
 
-A word can be learned for every model below, with nothing to choose: connect the loaders and run. All text encoders that
-the CLIP holds are trained together. What the graph has put on the model counts too: LoRA, merged weights, another
-sampling (ModelSampling...), clip skip.
+A word can be trained for every model in the first table. There is nothing to choose: connect the loaders and press Run.
+All text encoders that the CLIP holds are trained together. Whatever the graph has put on the model takes part: LoRA,
+merged weights, another sampling (ModelSampling...), clip skip.
 
 Each family is proven on small instances of ComfyUI's own classes with random weights, inside ComfyUI's interpreter
 (`tests/host/inside/models/test_families.py`):
 
-- **gradient error**: the gradient of the loss in the vectors of all encoders, in float64, against central differences;
-  the largest relative error over the gradient's own direction, random directions and each encoder alone. Allowed: 1e-5.
-- the gradient in float32 has a cosine of at least 0.999 to it (smallest found: {cosine}).
-- 20 steps on one picture lower the loss on the fixed set, and every bit of the model is as before.
-- *Encode Prompt with S\\** reads the word; where ComfyUI has its own `embedding:name` for the family, both give the
-  same conditioning, bit for bit.
+- **Gradient error**: the gradient of the loss in the vectors of all encoders, in float64, is compared with central
+  differences, along its own direction, along random directions and for each encoder alone. The table shows the largest
+  relative error; 1e-5 is allowed.
+- The gradient in float32 has a cosine of at least 0.999 to that in float64 (smallest found: {cosine}).
+- 20 steps on one picture lower the loss on the fixed evaluation set, and every bit of the model is as before.
+- *Encode Prompt with S\\** applies the word. If ComfyUI has its own `embedding:name` for the family, both give the same
+  conditioning, bit for bit.
 
-Real checkpoints of true shape are random too: SD1.5's in the tests, SD2's and SDXL's by
-`TI_TRUE_SHAPES=1 pytest tests/host/test_inside.py`. No family has been trained with its published weights here.
+Checkpoints of the true shape have random weights too: the tests use one of SD1.5, and `TI_TRUE_SHAPES=1 pytest
+tests/host/test_inside.py` those of SD2 and SDXL. No family has been trained with its published weights here.
 
 ## What trains
 
-A gradient error stands for "trains and is proven"; a dash for a ComfyUI that does not have the family yet. "File keys"
-are the text encoders and the names of their vectors in a saved word. "Memory" is the least that a step of one picture
-takes with all weights, of the first model in the table below.
+A number is the gradient error; it means that the family trains and is proven. A dash means that this ComfyUI version
+does not have the family yet. "File keys" are the text encoders, and the names of their vectors in a saved file.
+"Memory" is the smallest peak of a step with one picture, all weights included, for the first model of the family in the
+table under "Memory".
 
 | family | {hosts} | file keys | target | `embedding:` | memory |
 |---|{bars}---|---|---|---|
 {rows}
 
-Models of films learn from pictures as films of one frame. Inpainting models see each picture behind {masks} masks
-(strokes and boxes, a quarter of them over everything) as they were trained; previews draw without a picture. Language
-models keep the prompt template that ComfyUI puts around the text, and do not weigh words in training. Anima's second
-tokenizer, whose token numbers reach the model without a text encoder, reads "thing" where the word stands.
+Video models learn from pictures as videos of one frame. Inpainting models see each picture behind {masks} masks
+(strokes and boxes; a quarter of the masks cover the whole picture), as they were trained; their previews draw without a
+picture. Language models keep the prompt template that ComfyUI puts around the text. In training they do not apply
+prompt weights such as `(word:1.2)`. Anima's second tokenizer passes token ids to the model without a text encoder;
+there "thing" stands in place of the word.
 
-`embedding:` yes: ComfyUI's own syntax finds a saved word too, on its newest version above. no: it has none for this
-family, or stumbles over its own; use *Encode Prompt with S\\**.
+`embedding:` yes: ComfyUI's own syntax finds a saved word, in the newest ComfyUI version above. no: ComfyUI has no such
+syntax for this family, or its own fails; use *Encode Prompt with S\\**.
 
 ## Memory
 
-What training on one picture at a time holds at its highest point: the weights of the model and of its text encoders,
-and a step beside them. `tests/host/inside/models/test_true_shapes.py` counts it with ComfyUI's own classes at the
-shapes of the published models, without their contents; the autoencoder is gone by then, and a device's libraries and
-allocator take some more. "Smallest" runs every block twice for its gradient; "fastest" keeps what it computed, where
-the model allows for it. Which of them a run takes is planned by the memory that there is ([memory.md](memory.md)).
+The peak memory of training on one picture at a time: the weights of the model and of its text encoders, plus one step.
+`tests/host/inside/models/test_true_shapes.py` counts it with ComfyUI's own classes at the shapes of the published
+models, on fake tensors. The autoencoder is not included, because it is not needed any more by then; nor are a device's
+libraries and its allocator, which take some more. "Smallest" checkpoints every block; "fastest" keeps all activations,
+if the model allows it. The pack chooses between them by the memory that is free ([memory.md](memory.md)).
 
 | model | weights in | pictures | weights | step, smallest | step, fastest | in all, smallest |
 |---|---|---|---|---|---|---|
 {memory}
 
-fp8: the model's weights and those of T5 and language models in 8 bits, CLIP's in 16; it computes in bfloat16. The text
-encoders compute in float32.
+fp8: the weights of the model, of T5 and of language models have 8 bits, those of CLIP 16; the model computes in
+bfloat16. The text encoders compute in float32.
 
 ## Every family of ComfyUI {newest}
 

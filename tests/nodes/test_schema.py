@@ -71,7 +71,8 @@ def test_tooltips_speak_of_what_the_nodes_have(schemas):
     said = {i.id: i.options["tooltip"] for s in schemas.values() for i in s.inputs}
     for name, tooltip in said.items():
         assert not any(word in tooltip for word in ("--", "caller", "flag", "templates")), name
-    assert said["what"].endswith("custom: only captions of your own.")
+    config = importlib.import_module("ti_plugin.ti_engine.training.config")
+    assert said["what"] == config.setting_limits("what")["help"]
 
 
 def test_the_seed_never_changes_by_itself(schemas):

@@ -32,18 +32,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--placeholder",
         action="append",
         metavar="WORD",
-        help="how the prompts call the word, once for each --embedding [as the file says]",
+        help="placeholder of the word in the prompts, once for each --embedding [the one that the file names]",
     )
     parser.add_argument(
         "--negative",
         default="",
         metavar="PROMPT",
-        help="what the pictures should not be; learned words work in it, too",
+        help="what the pictures should not show; it may contain learned words",
     )
-    parser.add_argument("--output", required=True, metavar="DIR", help="folder for the pictures, SEED.png each")
+    parser.add_argument("--output", required=True, metavar="DIR", help="folder for the pictures, each called SEED.png")
     parser.add_argument("--overwrite", action="store_true", help="replace pictures that are there already")
     parser.add_argument("--num-images", type=int, default=1, metavar="N", help="[1]")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the first picture; then one more each [0]")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="of the first picture; each further one adds 1 [0]"
+    )
     parser.add_argument("--steps", type=int, default=30, metavar="N", help="of the sampler [30]")
     parser.add_argument(
         "--guidance", type=float, metavar="X", help="how closely the prompt is followed [the model's own]"

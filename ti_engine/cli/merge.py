@@ -22,12 +22,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--method", choices=METHODS, default="sum", help=f"{'; '.join(f'{k}: {v}' for k, v in METHODS.items())} [sum]"
     )
-    parser.add_argument("--weights", nargs="+", default=[], metavar="X", help="one for each file [equal, 1 in all]")
+    parser.add_argument(
+        "--weights", nargs="+", default=[], metavar="X", help="one for each file [equal weights that add up to 1]"
+    )
     parser.add_argument("--add", nargs="+", default=[], metavar="WORD", help="words of the vocabulary to add")
     parser.add_argument("--subtract", nargs="+", default=[], metavar="WORD", help="words of the vocabulary to subtract")
-    parser.add_argument("--num-vectors", type=int, metavar="N", help="use the first N vectors of each file alone")
+    parser.add_argument("--num-vectors", type=int, metavar="N", help="use only the first N vectors of each file")
     parser.add_argument(
-        "--rescale", action="store_true", help="give every vector the mean length of the vocabulary's vectors"
+        "--rescale", action="store_true", help="give every vector the usual length of the vocabulary's vectors"
     )
     add_output_flags(parser)
     add_model_flags(parser, required=False)

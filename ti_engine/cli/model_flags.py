@@ -21,21 +21,22 @@ def add_model_flags(parser: argparse.ArgumentParser, required: bool = True) -> N
         required=required,
         metavar="MODEL",
         help="demo (the small model that comes with this program), a diffusers folder (Stable Diffusion 1, 2, XL or 3, "
-        "Flux.1, or the first latent diffusion model), or a checkpoint file of any but the last",
+        "Flux.1, the first latent diffusion model), or a single-file checkpoint (.safetensors) of Stable Diffusion 1, "
+        "2, XL, 3 or Flux.1",
     )
     group.add_argument(
         "--config",
         metavar="FOLDER",
-        help="for a checkpoint file: a diffusers folder of its family, for settings and tokenizers (its json and txt "
-        "files are enough) and for the weights of what the file does not hold, such as the text encoders and the "
-        "autoencoder of Flux [settings from diffusers' hub]",
+        help="for a single-file checkpoint: a diffusers folder of the same family. It gives the settings and "
+        "tokenizers (its json and txt files are enough), and the weights of parts that are missing from the file, "
+        "such as the text encoders and the autoencoder of Flux [settings from diffusers' hub]",
     )
-    group.add_argument("--device", help="cpu, cuda, mps, ...; by default the fastest that is there")
+    group.add_argument("--device", help="cpu, cuda, mps, ... [the fastest device of this machine]")
     group.add_argument(
         "--precision",
         choices=_PRECISIONS,
         default=_PRECISIONS[0],
-        help="what the model computes in; the 16-bit ones take half the memory. The word is float32 always [float32]",
+        help="of the model; 16 bits take half the memory. The vectors of the word are always float32 [float32]",
     )
 
 

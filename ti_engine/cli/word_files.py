@@ -41,7 +41,7 @@ def add_partner(parser: argparse.ArgumentParser) -> None:
         "partner",
         metavar="FILE2",
         nargs="?",
-        help="the other half of a word in two files (diffusers, SDXL); found by itself where it is FILE_2 beside it",
+        help="the second file of an SDXL word by diffusers; not needed if it is FILE_2 in the same folder",
     )
 
 
@@ -49,8 +49,8 @@ def add_family_flag(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--family",
         choices=_FAMILIES,
-        help="the models that the word is for, where the file does not say which text encoder it means. A word is "
-        "never converted to another family: its vectors mean nothing to other encoders",
+        help="the models that the word is for, if the file does not name its text encoder. A word is never converted "
+        "to another family: its vectors mean nothing to other encoders",
     )
 
 
@@ -61,8 +61,8 @@ def add_output_flags(parser: argparse.ArgumentParser, output: str = "such as cat
         "--for",
         dest="program",
         choices=sorted(PROGRAMS),
-        help="write what this program reads [what the most programs read]. diffusers: a file for each text encoder; "
-        "a1111: also FILE.png, a picture that carries the word",
+        help="write the format that this program reads [the one that most programs read]. diffusers: one file for each "
+        "text encoder; a1111: also FILE.png, a picture that contains the word",
     )
     parser.add_argument("--dtype", choices=sorted(DTYPES), default="float32", help="precision of the numbers [float32]")
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object on stdout")
@@ -71,7 +71,7 @@ def add_output_flags(parser: argparse.ArgumentParser, output: str = "such as cat
     for name, text in _SAID.items():
         said.add_argument(f"--{name}", metavar="TEXT", help=text)
     said.add_argument(
-        "--negative", action=argparse.BooleanOptionalAction, help="whether it belongs into the negative prompt"
+        "--negative", action=argparse.BooleanOptionalAction, help="whether the word is for negative prompts"
     )
     said.add_argument("--thumbnail", metavar="PICTURE", help="shown in lists; in a .png the picture itself")
 

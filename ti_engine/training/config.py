@@ -11,7 +11,7 @@ from ..method.learning_rate import SCHEDULES
 from ..word.placeholder import DEFAULT_PLACEHOLDER, check_placeholder
 
 # Root mean square of a coordinate of SD1's CLIP vocabulary, whose vectors of 768 are usually 0.39 long. Learning rates
-# are told for vectors of this scale.
+# are given for vectors of this scale.
 REFERENCE_VOCABULARY_RMS = 0.014
 
 
@@ -38,11 +38,11 @@ def _setting(
 class TrainConfig:
     """Settings of one run. Raises ValueError with the allowed range for a value outside of it."""
 
-    steps: int = _setting(150, "Updates of the vectors at most. With early_stop a run often ends sooner.", 1, 1_000_000)
+    steps: int = _setting(150, "Largest number of updates. With early_stop a run often ends earlier.", 1, 1_000_000)
     learning_rate: float = _setting(
         0.01,
-        "Step size for a vocabulary of SD1's scale. It is multiplied by the scale of the model's own vocabulary "
-        "(root mean square of a coordinate, over 0.014), so one value suits all text encoders.",
+        "Step size for a vocabulary of SD1's scale. It is multiplied by the scale of the model's own vocabulary (root "
+        "mean square of a coordinate of its median vector, divided by 0.014), so one value suits all text encoders.",
         0,
         10,
         open_low=True,
@@ -51,17 +51,17 @@ class TrainConfig:
         8, "Samples (picture, noise, noise level, caption) that one update averages over.", 1, 4096
     )
     num_vectors: int = _setting(
-        1, "Tokens that the word takes up. More hold more detail and are harder to edit.", 1, 4096
+        1, "Tokens that the word takes up. More hold more detail and are harder to place in new scenes.", 1, 4096
     )
     initial_words: str = _setting(
         "",
-        "Where the vectors start: one or several words, spread over the vectors. Empty: random at the vocabulary's "
-        "scale.",
+        "Words that the vectors start from, one or several, spread over the vectors. Empty: random vectors of the "
+        "vocabulary's scale.",
     )
     placeholder: str = _setting(DEFAULT_PLACEHOLDER, "The word that stands for the concept in captions and prompts.")
     what: str = _setting(
         "object",
-        "object, style: the paper's contexts for it. custom: only captions of your own.",
+        "Captions to train with. object, style: those of the paper. custom: only your own.",
         choices=("object", "style", "custom"),
     )
     templates: tuple[str, ...] = _setting(
@@ -69,27 +69,27 @@ class TrainConfig:
     )
     caption_lines: str = _setting(
         "auto",
-        "How lines of captions are used. paired: line 1 is the caption of picture 1, and so on, or each line names its "
-        "picture. drawn: every picture draws from all lines (what = custom). auto: drawn for what = custom with more "
-        "or fewer lines than pictures, otherwise paired.",
+        "How the lines of captions are used. paired: line 1 is the caption of picture 1, and so on, or each line names "
+        "its picture. drawn: every picture draws from all lines (what = custom). auto: drawn for what = custom with "
+        "more or fewer lines than pictures, otherwise paired.",
         choices=("auto", "paired", "drawn"),
     )
     seed: int = _setting(
-        0, "Start of every random draw. The same seed gives the same vectors on the same device.", 0, 2**63 - 1
+        0, "Seed of all random draws. The same seed gives the same vectors on the same device.", 0, 2**63 - 1
     )
     resolution: int = _setting(
         0,
-        "Side in pixels that pictures are cropped and scaled to: a multiple of 8 from 64 on. 0: that of the pictures "
-        "that the model was trained on.",
+        "Side in pixels of the square that pictures are cropped and scaled to: a multiple of 8, at least 64. 0: the "
+        "resolution that the model was trained at.",
         0,
         2048,
     )
     train_encoders: tuple[str, ...] = _setting(
         (),
-        "Text encoders that the word is learned for, such as clip_l; the others see the initial words in its place. "
-        "Empty: all of the model's. With fewer a step is cheaper and can say less.",
+        "Text encoders that learn the word, such as clip_l. The others read the initial words in its place. Empty: all "
+        "of the model's. Fewer encoders make a step cheaper and the word less expressive.",
     )
-    flip: bool = _setting(False, "Also learn from mirrored pictures. Leave it off where left and right matter.")
+    flip: bool = _setting(False, "Also train on mirrored pictures. Leave it off if left and right matter.")
     warmup_steps: int = _setting(10, "Updates over which the learning rate rises from 0.", 0, 1_000_000)
     schedule: str = _setting(
         "cosine",
@@ -97,41 +97,46 @@ class TrainConfig:
         choices=tuple(SCHEDULES),
     )
     gradient_accumulation_steps: int = _setting(
-        1, "Parts that a batch is split into to save memory; the result stays the same. Divides batch_size.", 1, 4096
+        1,
+        "Parts that a batch is computed in to save memory. The result stays the same. Must divide batch_size.",
+        1,
+        4096,
     )
     gradient_checkpointing: str = _setting(
         "auto",
-        "Whether the denoiser's blocks (in ComfyUI the text encoders' layers, too) run a second time for the gradient "
-        "instead of keeping what they computed: less memory, about a third more time, the same result. auto: when a "
+        "Compute the denoiser's blocks (in ComfyUI also the text encoders' layers) a second time in the backward "
+        "instead of keeping their activations: less memory, about a third more time, the same result. auto: only if a "
         "step does not fit into memory otherwise.",
         choices=("auto", "on", "off"),
     )
     gradient_clip: float = _setting(
         0.0,
-        "Longest gradient of all vectors together, in the loss's units for a vocabulary of SD1's scale. 0: no limit.",
+        "Largest norm of the gradient of all vectors together, measured for a vocabulary of SD1's scale. 0: no limit.",
         0,
         math.inf,
     )
     high_noise_bias: float = _setting(
         1.0,
-        "0: all noise levels are trained equally often (as in the paper). 1: in proportion to the time step. What an "
-        "object is gets decided at high noise.",
+        "0: all noise levels are trained equally often, as in the paper. 1: in proportion to the time step, because "
+        "high noise decides what an object is.",
         0,
         4,
     )
     evaluate_every: int = _setting(
         50,
-        "Updates between looks at the fixed evaluation set, for the loss chart. They change nothing in the vectors. 0: "
-        "only before and after training.",
+        "Updates between two evaluations on the fixed evaluation set, for the loss chart. They do not change the "
+        "vectors. 0: only before and after training.",
         0,
         1_000_000,
     )
     early_stop: bool = _setting(
         True,
-        "When the loss on the fixed evaluation set no longer falls from one 100 updates to the next, let the learning "
-        "rate fall to 5 % over a quarter more updates and end the run.",
+        "If the loss on the fixed evaluation set no longer falls from one 100 updates to the next, lower the learning "
+        "rate to 5 % over a quarter more updates, then end the run.",
     )
-    preview_every: int = _setting(50, "Updates between preview pictures. 0: one of the result only.", 0, 1_000_000)
+    preview_every: int = _setting(
+        50, "Updates between two preview pictures. 0: one preview, of the result.", 0, 1_000_000
+    )
 
     def __post_init__(self) -> None:
         for setting in fields(self):

@@ -79,12 +79,12 @@ PROVEN: Mapping[str, Facts] = {
     "JoyImage": Facts(("qwen3vl_8b",), guidance=4.0),
 }
 
-_EDITS = "it edits a given picture as told; train the word on the family's text-to-image model, whose text it shares"
-_FILM = "it makes a film from a given picture or film; train the word on the family's text-to-video model"
-_SOUND = "it makes sound, and there is nothing in pictures that it could learn"
-_SHAPE = "it makes shapes from a picture and reads no text"
+_EDITS = "it edits a given picture; train on the family's text-to-image model, which has the same text encoders"
+_FILM = "it makes a video from a given picture or video; train the word on the family's text-to-video model"
+_SOUND = "it generates sound, so it cannot learn from pictures"
+_SHAPE = "it makes 3D shapes from a picture and reads no text"
 _NO_TEXT = "it reads no text"
-_DETAIL = "it adds detail to what another model has drawn; train the word on that one"
+_DETAIL = "it adds detail to another model's picture; train the word on that model"
 
 REFUSED: Mapping[str, str] = {
     "SD15_instructpix2pix": _EDITS,
@@ -95,7 +95,7 @@ REFUSED: Mapping[str, str] = {
     "HunyuanVideo15_SR_Distilled": _DETAIL,
     "SeedVR2": _DETAIL,
     "PiD": _DETAIL,
-    "Lotus": "it turns pictures into depth",
+    "Lotus": "it estimates depth from pictures",
     "SVD_img2vid": _NO_TEXT,
     "SV3D_u": _NO_TEXT,
     "SV3D_p": _NO_TEXT,
@@ -109,13 +109,13 @@ REFUSED: Mapping[str, str] = {
     "Hunyuan3Dv2_1": _SHAPE,
     "TripoSplat": _SHAPE,
     "Trellis2": _SHAPE,
-    "RT_DETR_v4": "it finds things in pictures",
-    "SAM3": "it finds things in pictures",
-    "DepthAnything3": "it turns pictures into depth",
-    "LTXAV": "it makes film and sound at once, from latents that hold both",
-    "MiniMaxH3": "it makes film and sound at once, from latents that hold both",
-    "HiDreamO1": "its text is read by the model itself as token numbers, so a word of vectors has no way in",
-    "Lens": "its text encoder (GPT-OSS) takes token numbers alone, so a word of vectors has no way in",
+    "RT_DETR_v4": "it finds objects in pictures",
+    "SAM3": "it finds objects in pictures",
+    "DepthAnything3": "it estimates depth from pictures",
+    "LTXAV": "it generates video and sound together, from latents that hold both",
+    "MiniMaxH3": "it generates video and sound together, from latents that hold both",
+    "HiDreamO1": "the model itself reads the text as token ids, so there is no place for a word's vectors",
+    "Lens": "its text encoder (GPT-OSS) accepts only token ids, so there is no place for a word's vectors",
     "HunyuanVideoI2V": _FILM,
     "HunyuanVideoSkyreelsI2V": _FILM,
     "WAN21_Vace": _FILM,
@@ -128,5 +128,5 @@ REFUSED: Mapping[str, str] = {
     "WAN21_SCAIL": _FILM,
     "WAN21_SCAIL2": _FILM,
     "WAN22_WanDancer": _FILM,
-    "CogVideoX": "it makes films, from noise that is scaled in a way that training does not know",
+    "CogVideoX": "it makes videos, and scales its noise in a way that training does not support",
 }

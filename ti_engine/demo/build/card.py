@@ -14,12 +14,12 @@ def write_card(
     lines = [
         "# The demo model",
         "",
-        "Written by `python -m ti_engine.demo.build`; do not edit. A text-to-image model of SD1's shape in small:",
-        "a causal CLIP text encoder, a UNet with cross-attention and a TAESD-like autoencoder. Trained on scenes that",
-        "the project draws itself, so nobody's pictures are in it. 128 px pictures, latents 4 x 16 x 16, velocity",
-        "prediction on SD1's noise schedule.",
+        "Written by `python -m ti_engine.demo.build`; do not edit. A small text-to-image model built like SD1:",
+        "a causal CLIP text encoder, a UNet with cross-attention, and an autoencoder like TAESD. It was trained on",
+        "scenes that the project draws itself, so it contains nobody's pictures. Pictures have 128 px, latents",
+        "4 x 16 x 16. The model predicts v on SD1's noise schedule.",
         "",
-        f"Text encoder and UNet saw {int(facts['samples']):,} samples in {facts['minutes']} minutes on "
+        f"Text encoder and UNet were trained on {int(facts['samples']):,} samples in {facts['minutes']} minutes on "
         f"{facts['device']}. The autoencoder reconstructs drawn scenes at {psnr:.1f} dB.",
         "",
         "| part | parameters |",
@@ -31,8 +31,10 @@ def write_card(
         lines += [f"| {name} | {share:.3f} |" for name, share in table.items()]
     lines += [
         "",
-        "Held-out combinations: 32 of 256 (shape, colour, texture) triples never occur in training. The judge is a",
-        "classifier (judge.py) trained on drawn scenes; its own accuracy is in the last two tables.",
+        "Share right: the share of drawn pictures in which the judge sees what the caption asks for. The judge is",
+        "a classifier (judge.py) trained on rendered scenes; the last two tables show how often it is right itself.",
+        "Held-out combinations are 32 of the 256 combinations of shape, colour and texture; training never used",
+        "them.",
         "",
     ]
     CARD.write_text("\n".join(lines), encoding="utf-8")

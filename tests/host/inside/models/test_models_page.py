@@ -13,7 +13,7 @@ from small_families import SMALL
 
 PAGE = (Path(__file__).resolve().parents[4] / "docs" / "models.md").read_text()
 ALLOWED = 1e-5  # of the relative error of a gradient
-TOLD_A_PICTURE = "refused: it is told a picture or a mask beside the noisy one, and training has none to give"
+READS_A_PICTURE = "refused: it reads a picture or a mask beside the noisy latents, which training cannot supply"
 
 
 def table(page, heading):
@@ -52,7 +52,7 @@ def faults(page):
         elif model:
             known = listed.get(model[1], [""])[0].startswith("trains: ")
         else:
-            known = said == TOLD_A_PICTURE or (kind == "trains" and said != "trains: " and not names.strip(", "))
+            known = said == READS_A_PICTURE or (kind == "trains" and said != "trains: " and not names.strip(", "))
         if not known:
             found.append(f"{name} has neither a proof nor a reason: {said}")
     return found
