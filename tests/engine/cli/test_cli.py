@@ -336,9 +336,15 @@ def test_an_output_that_cannot_be_written_is_told_before_the_model_is_opened(
     assert sorted(Path().rglob("*")) == before
 
 
+def interruptible() -> None:
+    """For a child process: Ctrl-C reaches it, also where the tests run in the background and ignore it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c_while_torch_is_imported_is_one_sentence() -> None:
     ours = [sys.executable, "-X", "importtime", "-m", "ti_engine", "train", "--help"]
-    with subprocess.Popen(ours, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(ours, stdout=pipe, stderr=pipe, text=True, cwd=ROOT, preexec_fn=interruptible) as process:
         assert process.stderr is not None
         assert any("| " in line and " torch." in line for line in process.stderr)  # reads until the first part of it
         process.send_signal(signal.SIGINT)
@@ -356,7 +362,9 @@ def test_importing_the_engine_loads_no_torch_and_leaves_ctrl_c_alone() -> None:
         "try: ti_engine.cli.main(['train', '--help'])\n"
         "except SystemExit: print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, preexec_fn=interruptible
+    )
     first, second, *_, last = done.stdout.splitlines()
     assert (first, second, last) == ("False True", "False", "True"), done.stderr
 
