@@ -29,9 +29,9 @@ from .finished_runs import FinishedRun, FinishedRuns, run_key
 from .host.backend import HostBackend
 from .host.loan.lent_backend import LentBackend
 from .host.page.progress import RunProgress, workflow_id
+from .on_page.loss_plot import loss_plot
+from .on_page.train_report import train_report
 from .schema import CATEGORY, TIEmbedding, TITrainOptions, setting, supported
-from .shown.loss_plot import loss_plot
-from .shown.train_report import train_report
 from .training_input import caption_lines, picture_names, split_pictures
 
 _log = logging.getLogger(__name__)
@@ -167,9 +167,9 @@ class Train(io.ComfyNode):
             word = record.embedding()
             metadata = training_metadata(config, record, backend.description, None, len(pictures), run.fingerprint)
             embedding = TokenEmbedding(word.vectors, word.placeholder, metadata)
-            shown = progress.finish(record, run.samples, reused=known is not None)
+            on_page = progress.finish(record, run.samples, reused=known is not None)
             samples = torch.stack([run.samples[step] for step in sorted(run.samples)]).movedim(1, -1)
-        return io.NodeOutput(embedding, loss_plot(record), samples, report, ui=shown)
+        return io.NodeOutput(embedding, loss_plot(record), samples, report, ui=on_page)
 
 
 def _learn(
@@ -222,10 +222,10 @@ def _learn(
     except Exception as error:
         if record.losses or not is_out_of_memory(error):
             raise
-        told, *_ = str(error).splitlines() or [type(error).__name__]  # a library may mean something else by it
+        first_line, *_ = str(error).splitlines() or [type(error).__name__]  # a library may mean something else by it
         advice = out_of_memory_advice(config.batch_size, config.resolution, config.gradient_checkpointing)
         raise ValueError(
-            f"The memory of {backend.device} does not hold a step of training. {advice} ({told})"
+            f"The memory of {backend.device} does not hold a step of training. {advice} ({first_line})"
         ) from error
     if not record.losses:  # the start is no learned word, and must not be saved as one
         raise ValueError(record.stopped or "Nothing was learned.")

@@ -28,7 +28,7 @@ def denoise(
     """
     noisy, sigma = noisy.to(patcher.load_device), sigma.to(patcher.load_device)
     inpainting = None if inpainting is None else inpainting.to(noisy)
-    guidance = {} if family.facts.told_guidance is None else {"guidance": family.facts.told_guidance}
+    guidance = {} if family.facts.training_guidance is None else {"guidance": family.facts.training_guidance}
     conds = [_model_conds(patcher, {**guidance, **entry}, noisy[:1]) for entry in cond.distinct]
     parts, places = [], []
     for rows in _side_by_side([conds[i] for i in cond.index]):

@@ -9,7 +9,7 @@ from ...ti_engine.files.formats.contents import quoted
 from ...ti_engine.files.formats.metadata import RECORD_KEY, training_record
 from ...ti_engine.word.families import FAMILIES, family_of
 
-_LONGEST_SAID = 300  # characters; a thumbnail or a whole workflow is not for reading
+_LONGEST_SHOWN = 300  # characters; a thumbnail or a whole workflow is not for reading
 
 
 def printable(text: str) -> str:
@@ -35,7 +35,7 @@ def metadata_lines(embedding: TokenEmbedding) -> list[str]:
     says = [
         f"{quoted([key])}: {printable(text)}"
         for key, text in sorted(embedding.metadata.items())
-        if len(text) <= _LONGEST_SAID and key != RECORD_KEY
+        if len(text) <= _LONGEST_SHOWN and key != RECORD_KEY
     ]
     return [*_training_lines(embedding), *says]
 

@@ -224,8 +224,8 @@ def _add_setting(group: Any, name: str) -> None:
         options["choices"] = limits["choices"]
     else:
         options |= {"type": type(default), "metavar": {int: "N", float: "X"}.get(type(default), "TEXT")}
-    shown = ("on" if default else "off") if isinstance(default, bool) else default
-    options["help"] = f"{text} [{shown}]" if shown not in ("", ()) else text
+    default_text = ("on" if default else "off") if isinstance(default, bool) else default
+    options["help"] = f"{text} [{default_text}]" if default_text not in ("", ()) else text
     group.add_argument("--" + name.replace("_", "-"), **options)
 
 

@@ -26,7 +26,7 @@ from ..word.families import FAMILIES, and_list, check_family, family_of, family_
 
 # Those that a width tells apart; HiDream has two encoders of the same.
 _FAMILIES = [name for name, family in FAMILIES.items() if len(set(family.widths.values())) == len(family.widths)]
-_SAID = {
+_DESCRIPTIONS = {
     "title": "what lists show",
     "author": "who made it",
     "license": "such as CC0-1.0",
@@ -66,14 +66,14 @@ def add_output_flags(parser: argparse.ArgumentParser, output: str = "such as cat
     )
     parser.add_argument("--dtype", choices=sorted(DTYPES), default="float32", help="precision of the numbers [float32]")
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object on stdout")
-    said = parser.add_argument_group("what the file says of the word")
-    said.add_argument("--placeholder", metavar="WORD", help="how prompts call it")
-    for name, text in _SAID.items():
-        said.add_argument(f"--{name}", metavar="TEXT", help=text)
-    said.add_argument(
+    descriptions = parser.add_argument_group("what the file says of the word")
+    descriptions.add_argument("--placeholder", metavar="WORD", help="how prompts call it")
+    for name, text in _DESCRIPTIONS.items():
+        descriptions.add_argument(f"--{name}", metavar="TEXT", help=text)
+    descriptions.add_argument(
         "--negative", action=argparse.BooleanOptionalAction, help="whether the word is for negative prompts"
     )
-    said.add_argument("--thumbnail", metavar="PICTURE", help="shown in lists; in a .png the picture itself")
+    descriptions.add_argument("--thumbnail", metavar="PICTURE", help="shown in lists; in a .png the picture itself")
 
 
 def output_of(arguments: argparse.Namespace) -> Path:
@@ -122,14 +122,14 @@ def read_word(
 def write_word(word: TokenEmbedding, output: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """Write `word` as the flags say; returns what was written, ready for JSON."""
 
-    said = {name.replace("-", "_"): getattr(arguments, name.replace("-", "_")) for name in _SAID}
+    descriptions = {name.replace("-", "_"): getattr(arguments, name.replace("-", "_")) for name in _DESCRIPTIONS}
     if arguments.placeholder and word.metadata.get("modelspec.title") == word.placeholder:
-        said["title"] = said["title"] or arguments.placeholder  # the title was not given by anybody
+        descriptions["title"] = descriptions["title"] or arguments.placeholder  # the title was not given by anybody
     picture = None
     if arguments.thumbnail:
         whole = to_image(load_picture(arguments.thumbnail))
-        picture, said["thumbnail"] = carrier(whole), thumbnail(whole)
-    metadata = word.metadata | description_metadata(**said, negative=arguments.negative)
+        picture, descriptions["thumbnail"] = carrier(whole), thumbnail(whole)
+    metadata = word.metadata | description_metadata(**descriptions, negative=arguments.negative)
     word, left_out = shortened(replace(word, placeholder=arguments.placeholder or word.placeholder, metadata=metadata))
     files = save_embedding(word, output, arguments.overwrite, arguments.program, arguments.dtype, picture)
     return {
@@ -139,13 +139,13 @@ def write_word(word: TokenEmbedding, output: Path, arguments: argparse.Namespace
         "vectors": {key: list(rows.shape) for key, rows in word.vectors.items()},
         "program": arguments.program,
         "left_out": left_out,
-        "told": _summary_line(word, files, arguments.program),
+        "summary": _summary_line(word, files, arguments.program),
     }
 
 
 def show(written: Sequence[dict[str, Any]], warnings: Sequence[str], as_json: bool) -> int:
     """Print what `write_word` returned, and the warnings; returns the exit code."""
-    lines = [word.pop("told") for word in written]
+    lines = [word.pop("summary") for word in written]
     left_out = dict.fromkeys(key for word in written for key in word.pop("left_out"))
     if left_out:
         warnings = [

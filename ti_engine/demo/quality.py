@@ -51,9 +51,9 @@ class Scorer:
     def score(self, concept: Concept, draw: Draw, word: str, seed: int = 11) -> Score:
         """Score what `draw` makes of prompts with `word` in the concept's place."""
         background = torch.arange(PICTURES) % len(BACKGROUNDS)
-        plain = draw([f"a photo of {word}"] * PICTURES, seed)
+        photos = draw([f"a photo of {word}"] * PICTURES, seed)
         edited = draw([f"a photo of {word} on a {BACKGROUNDS[b]} background" for b in background], seed + 1)
-        return self._score(concept, plain, edited, background)
+        return self._score(concept, photos, edited, background)
 
     def ceiling(self, concept: Concept) -> Score:
         """The score of fresh renders against other fresh renders: as good as it gets."""
@@ -68,11 +68,11 @@ class Scorer:
         ours = self._features(pictures).mean(0)
         return float(F.cosine_similarity(ours, self._features(self._fresh[concept]).mean(0), dim=0))
 
-    def _score(self, concept: Concept, plain: Tensor, edited: Tensor, background: Tensor) -> Score:
-        seen = judge_pictures(self._judge, torch.cat([plain, edited])).attributes
-        right = seen["background"][len(plain) :] == background
+    def _score(self, concept: Concept, photos: Tensor, edited: Tensor, background: Tensor) -> Score:
+        seen = judge_pictures(self._judge, torch.cat([photos, edited])).attributes
+        right = seen["background"][len(photos) :] == background
         same = self._nearest(edited) == list(self._fresh).index(concept)
-        colour = (object_colour(plain) - object_colour(self._fresh[concept]).mean(0)).mean(0).norm()
+        colour = (object_colour(photos) - object_colour(self._fresh[concept]).mean(0)).mean(0).norm()
         attributes = None
         if concept.name == concept.caption:
             wanted = {
@@ -83,7 +83,7 @@ class Scorer:
             hits = torch.stack([seen[name] == value for name, value in wanted.items()])
             attributes = float(hits.all(0).float().mean())
         return Score(
-            self.likeness(concept, plain),
+            self.likeness(concept, photos),
             float(colour),
             attributes,
             float(right.float().mean()),

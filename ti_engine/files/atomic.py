@@ -10,7 +10,7 @@ import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-_LONGEST_SAID = 60  # characters of a name
+_LONGEST_SHOWN = 60  # characters of a name
 _REASONS = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
@@ -111,7 +111,7 @@ def _explained(path: Path) -> Iterator[None]:
 
 
 def _refusal(path: Path, reason: str) -> OSError:
-    name = path.name if len(path.name) <= _LONGEST_SAID else f"{path.name[:_LONGEST_SAID]}..."
+    name = path.name if len(path.name) <= _LONGEST_SHOWN else f"{path.name[:_LONGEST_SHOWN]}..."
     return OSError(f"{name if name.isprintable() else ascii(name)} could not be written, because {reason}.")
 
 

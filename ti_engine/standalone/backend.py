@@ -190,8 +190,8 @@ class DiffusersBackend:
             if without:
                 both = {name: torch.cat([without[name], rows]) for name, rows in cond.items()}
                 out = self._denoise(latents.repeat(2, 1, 1, 1), level.expand(2 * len(latents)), both, self.guidance)
-                plain, guided = out.chunk(2)
-                denoised = plain + self.guidance * (guided - plain)
+                unguided, guided = out.chunk(2)
+                denoised = unguided + self.guidance * (guided - unguided)
             else:
                 denoised = self._denoise(latents, level.expand(len(latents)), cond, self.guidance)
             latents = denoised + following / level * (latents - denoised)

@@ -127,8 +127,8 @@ def reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     lines = [line.strip() for line in str(error).strip().splitlines()] or [type(error).__name__]
-    said = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
-    return said[:300]
+    summary = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
+    return summary[:300]
 
 
 def _is_there(folder: Path, index: Index, part: str) -> bool:

@@ -46,10 +46,10 @@ def _tokens_without_vector(backend: FrozenModels, config: TrainConfig) -> list[s
     named = {
         f"{', '.join(texts[:_MOST_NAMED])}{', ...' * (len(texts) > _MOST_NAMED)}": key for key, texts in left.items()
     }
-    told = [next(iter(named))] if len(named) == 1 else [f"{texts} of {key}" for texts, key in named.items()]
+    unused = [next(iter(named))] if len(named) == 1 else [f"{texts} of {key}" for texts, key in named.items()]
     return [
         f"initial_words has more tokens than the word has vectors ({config.num_vectors}): no vector starts from "
-        f"{and_list(told)}. {cure} fewer words."
+        f"{and_list(unused)}. {cure} fewer words."
     ]
 
 

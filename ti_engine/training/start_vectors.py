@@ -78,8 +78,8 @@ def start_sentence(backend: FrozenModels, config: TrainConfig, start: TokenEmbed
         for key, texts in tokens.items()
     }
     same = len(set(spread.values())) == 1
-    told = [next(iter(spread.values()))] if same else [f"{places} ({key})" for key, places in spread.items()]
-    return f"Started from these tokens, vector by vector: {and_list(told)}."
+    by_encoder = [next(iter(spread.values()))] if same else [f"{places} ({key})" for key, places in spread.items()]
+    return f"Started from these tokens, vector by vector: {and_list(by_encoder)}."
 
 
 def trained_encoders(backend: FrozenModels, config: TrainConfig) -> list[str]:

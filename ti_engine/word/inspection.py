@@ -113,15 +113,15 @@ def _repeated(rows: Tensor) -> list[list[int]]:
 def _far_norms(key: str, norms: Tensor, usual: float) -> list[str]:
     """A sentence for the longest vector if it is far longer than a word, and one for the shortest."""
     longest, shortest = int(norms.argmax()), int(norms.argmin())
-    told = []
+    notes = []
     if (times := float(norms[longest]) / usual) > FAR_TOO_LONG:
-        told.append(
+        notes.append(
             f"Vector {longest + 1} of {key}: norm {norms[longest]:.3g} is {times:.0f}x a word's: it will dominate the "
             "prompt."
         )
     if (times := float(norms[shortest]) / usual) < _TOO_SHORT:
-        told.append(
+        notes.append(
             f"Vector {shortest + 1} of {key}: norm {norms[shortest]:.3g} is {times:.2g}x a word's: it will hardly be "
             "noticed."
         )
-    return told
+    return notes

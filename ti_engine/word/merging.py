@@ -158,7 +158,7 @@ def _combined(terms: Sequence[Term], method: str, is_one: bool) -> tuple[TokenEm
 
 def made_of(names: Sequence[str], weights: Sequence[float] | None = None) -> str:
     """Where a merged word comes from: "cat (0.6), dog (0.4)". `names`: of the words or their files, without paths."""
-    plain = [name.replace(",", " ") for name in names]
+    without_commas = [name.replace(",", " ") for name in names]
     if weights is None:
-        return ", ".join(plain)
-    return ", ".join(f"{name} ({weight:.6g})" for name, weight in zip(plain, weights, strict=True))
+        return ", ".join(without_commas)
+    return ", ".join(f"{name} ({weight:.6g})" for name, weight in zip(without_commas, weights, strict=True))

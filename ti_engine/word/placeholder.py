@@ -34,9 +34,9 @@ def check_placeholder(placeholder: str) -> None:
         raise ValueError(f"placeholder has {len(placeholder):,} characters, and {MAX_LENGTH} are allowed; shorten it.")
     bad = sorted(c for c in set(placeholder) if _is_bad(c))
     if bad or placeholder != placeholder.strip():
-        shown = " ".join(map(repr, bad)) if bad else "a space at its ends"
+        offending = " ".join(map(repr, bad)) if bad else "a space at its ends"
         raise ValueError(
-            f"placeholder {placeholder!r} must not contain {shown} because prompts use that for other things; "
+            f"placeholder {placeholder!r} must not contain {offending} because prompts use that for other things; "
             "use letters, digits, - _ and * only, such as S*."
         )
 

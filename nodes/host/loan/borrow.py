@@ -36,7 +36,7 @@ class _Swap(NamedTuple):
     owner: dict[str, Any]
     name: str
     original: Tensor
-    plain: Tensor
+    trainable: Tensor
 
 
 class Loan:
@@ -171,7 +171,7 @@ class Loan:
         self._changes.close()
         for swap in self._swaps:
             # Only where nobody replaced it meanwhile: blind restoring would leave a LoRA's weights in the model.
-            if swap.owner.get(swap.name) is swap.plain:
+            if swap.owner.get(swap.name) is swap.trainable:
                 swap.owner[swap.name] = swap.original
         self._swaps.clear()
         for encoder, options in self._options:
@@ -211,12 +211,14 @@ def _swap_inference_tensors(root: nn.Module, swaps: list[_Swap]) -> None:
             for name, tensor in owner.items():
                 if not isinstance(tensor, Tensor) or (_can_be_saved(tensor) and not tensor.requires_grad):
                     continue
-                plain = _without_inference_mark(tensor)
+                trainable = _without_inference_mark(tensor)
                 swaps.append(
-                    _Swap(owner, name, tensor, nn.Parameter(plain, requires_grad=False) if is_parameter else plain)
+                    _Swap(
+                        owner, name, tensor, nn.Parameter(trainable, requires_grad=False) if is_parameter else trainable
+                    )
                 )
     for swap in swaps:
-        swap.owner[swap.name] = swap.plain
+        swap.owner[swap.name] = swap.trainable
 
 
 def _can_be_saved(tensor: Tensor) -> bool:
@@ -237,11 +239,11 @@ def _without_inference_mark(tensor: Tensor) -> Tensor:
     if is_quantised(tensor):
         return with_parts(tensor, _without_inference_mark)
     empty = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
-    plain = empty.set_(tensor.untyped_storage(), tensor.storage_offset(), tensor.size(), tensor.stride())
+    trainable = empty.set_(tensor.untyped_storage(), tensor.storage_offset(), tensor.size(), tensor.stride())
     if type(tensor) not in (Tensor, nn.Parameter):
-        plain = plain.as_subclass(type(tensor))
-        vars(plain).update(vars(tensor))
-    return plain
+        trainable = trainable.as_subclass(type(tensor))
+        vars(trainable).update(vars(tensor))
+    return trainable
 
 
 def _clip_options(root: nn.Module) -> list[tuple[SDClipModel, dict[str, Any]]]:

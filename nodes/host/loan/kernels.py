@@ -76,22 +76,22 @@ def differentiable_kernels() -> Iterator[None]:
     rebound: list[tuple[ModuleType, str, Any, Any]] = []
     before = set(sys.modules)
     try:
-        for original, plain in _replacements():
+        for original, counterpart in _replacements():
             for module in _host_modules():
                 for attribute, value in list(vars(module).items()):
                     if value is original:
-                        setattr(module, attribute, plain)
-                        rebound.append((module, attribute, original, plain))
+                        setattr(module, attribute, counterpart)
+                        rebound.append((module, attribute, original, counterpart))
         yield
     finally:
-        names = {(attribute, id(plain)): original for _, attribute, original, plain in rebound}
+        names = {(attribute, id(counterpart)): original for _, attribute, original, counterpart in rebound}
         for module in _host_modules():
             if module.__name__ not in before:
                 for attribute, value in list(vars(module).items()):
                     if (attribute, id(value)) in names:
                         setattr(module, attribute, names[attribute, id(value)])
-        for module, attribute, original, plain in rebound:
-            if getattr(module, attribute, None) is plain:
+        for module, attribute, original, counterpart in rebound:
+            if getattr(module, attribute, None) is counterpart:
                 setattr(module, attribute, original)
 
 

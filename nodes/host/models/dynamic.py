@@ -22,9 +22,9 @@ def non_dynamic_clip(clip: Any) -> Any:
     if not _is_dynamic(clip.patcher):
         return clip
     _check_it_can_be_loaded_again(clip.patcher, "CLIP")
-    plain = clip.clone(disable_dynamic=True)
-    plain.cond_stage_model = plain.patcher.model  # clone() leaves it at the dynamic module
-    return plain
+    copied = clip.clone(disable_dynamic=True)
+    copied.cond_stage_model = copied.patcher.model  # clone() leaves it at the dynamic module
+    return copied
 
 
 def _is_dynamic(patcher: Any) -> bool:

@@ -174,8 +174,8 @@ def _check_encoders(name: str, base: Any, facts: Facts, encoders: Mapping[str, T
 def _inpainting_channels(name: str, base: Any, facts: Facts, channels: int, dimensions: int) -> int:
     """Channels that an inpainting model reads beside its noisy latents; 0 for models that take these alone."""
     noise = torch.zeros(1, channels, *[1] * (dimensions - 2), 8, 8)
-    told = base.concat_cond(noise=noise, latent_image=noise, device=noise.device)
-    width = 0 if told is None else told.shape[1]
+    concatenated = base.concat_cond(noise=noise, latent_image=noise, device=noise.device)
+    width = 0 if concatenated is None else concatenated.shape[1]
     inputs = _input_channels(base)
     if inputs is not None and inputs != channels + width:
         raise ValueError(
@@ -183,12 +183,12 @@ def _inpainting_channels(name: str, base: Any, facts: Facts, channels: int, dime
             "depth or editing do; training has nothing to give it there. Train the word on the plain model of its kind."
         )
     # A mask and what lies outside of it: as one channel, or as every pixel of a latent (Flux).
-    if width == 0 or facts.told_nothing:
+    if width == 0 or facts.empty_channels:
         return 0
     if dimensions == 2 and width in (channels + 1, channels + 64):
         return width
     raise ValueError(
-        f"This MODEL ({name}) is told {width} channels of a picture beside the noisy one, as models that edit a "
+        f"This MODEL ({name}) reads {width} channels of a picture beside the noisy one, as models that edit a "
         "picture or follow one do; training has none to give. Train the word on the plain model of its kind."
     )
 

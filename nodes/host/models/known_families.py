@@ -16,21 +16,21 @@ class Facts:
 
     reads: the text encoders that the model reads, of which the CLIP has to hold at least one; empty: the width of the
     text tells whether they fit. adds_in_place: its blocks overwrite what autograd would have to keep. guidance: for
-    previews. told_guidance: what a model with distilled guidance is told in training (1: as the data are); None: the
+    previews. training_guidance: what a model with distilled guidance reads in training (1: as the data are); None: the
     host's default. side: pixels of a picture's side for one of its latents, where the autoencoder alone does not tell.
     resolution: side in pixels of the pictures that it was trained on. least_side: latents along a side that the host's
-    own code needs. told_nothing: takes a given picture too, and empty channels where there is none, as text alone was
+    own code needs. empty_channels: takes a given picture too, and empty channels where there is none, as text alone was
     trained.
     """
 
     reads: tuple[str, ...] = ()
     adds_in_place: bool = False
     guidance: float = 4.5
-    told_guidance: float | None = 1.0
+    training_guidance: float | None = 1.0
     side: int | None = None
     resolution: int = 1024
     least_side: int = 1
-    told_nothing: bool = False
+    empty_channels: bool = False
 
 
 _UNET = Facts(guidance=7.0)
@@ -50,14 +50,16 @@ PROVEN: Mapping[str, Facts] = {
     "Flux": Facts(("clip_l", "t5xxl", "qwen3_2b"), adds_in_place=True, guidance=1.0),
     "Flux2": Facts(("mistral3_24b", "qwen3_4b", "qwen3_8b"), adds_in_place=True, guidance=1.0),
     "LongCatImage": Facts(("qwen25_7b",), adds_in_place=True),
-    "Chroma": Facts(("t5xxl",), adds_in_place=True, guidance=4.0, told_guidance=None),
+    "Chroma": Facts(("t5xxl",), adds_in_place=True, guidance=4.0, training_guidance=None),
     "HiDream": Facts(("clip_l", "clip_g", "t5xxl", "llama"), guidance=5.0),
     "Lumina2": Facts(("gemma2_2b", "qwen3_4b", "gemma3_4b", "jina_clip_2"), guidance=4.0),
     "QwenImage": Facts(("qwen25_7b",), guidance=2.5),
     "Omnigen2": Facts(("qwen25_3b",), adds_in_place=True, guidance=5.0),
     "HunyuanImage21": Facts(("qwen25_7b",), adds_in_place=True, guidance=3.5),
     "HunyuanVideo": Facts(resolution=512, reads=("clip_l", "llama"), adds_in_place=True, guidance=1.0),
-    "HunyuanVideo15": Facts(resolution=512, reads=("qwen25_7b",), adds_in_place=True, guidance=6.0, told_nothing=True),
+    "HunyuanVideo15": Facts(
+        resolution=512, reads=("qwen25_7b",), adds_in_place=True, guidance=6.0, empty_channels=True
+    ),
     "WAN21": Facts(resolution=512, reads=("umt5xxl",), guidance=6.0),
     "WAN21_CausalAR": Facts(resolution=512, reads=("umt5xxl",), guidance=6.0),
     "WAN22": Facts(resolution=512, reads=("umt5xxl",), guidance=5.0),
@@ -66,10 +68,10 @@ PROVEN: Mapping[str, Facts] = {
     "CosmosVideo": Facts(resolution=704, reads=("t5xxl",), guidance=7.0),
     "CosmosPredict2": Facts(("t5xxl",), guidance=4.0),
     "Anima": Facts(("qwen3_06b",), guidance=4.0),
-    "Kandinsky5": Facts(resolution=512, reads=("qwen25_7b", "clip_l"), guidance=5.0, told_nothing=True),
+    "Kandinsky5": Facts(resolution=512, reads=("qwen25_7b", "clip_l"), guidance=5.0, empty_channels=True),
     "Kandinsky5Image": Facts(("qwen25_7b", "clip_l"), guidance=3.5),
     "ErnieImage": Facts(("mistral3_24b", "ministral3_3b"), guidance=4.0),
-    "ChromaRadiance": Facts(("t5xxl",), adds_in_place=True, guidance=4.0, told_guidance=None),
+    "ChromaRadiance": Facts(("t5xxl",), adds_in_place=True, guidance=4.0, training_guidance=None),
     "ZImagePixelSpace": Facts(("qwen3_4b",), guidance=4.0),
     "PixelDiTT2I": Facts(("gemma2_2b",), adds_in_place=True, guidance=4.0),
     "Krea2": Facts(("qwen3vl_4b",), adds_in_place=True, guidance=4.0),

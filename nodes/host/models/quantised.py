@@ -21,10 +21,10 @@ def parts_of(quantised: Any) -> list[Tensor]:
 def with_parts(quantised: Any, changed: Callable[[Tensor], Tensor]) -> Any:
     """A weight like `quantised` that is made of `changed` of each of its tensors."""
     scales = {name: changed(value) for name, value in _scales(quantised).items()}
-    told = dataclasses.replace(quantised._params, **scales)
-    return type(quantised)(changed(quantised._qdata), quantised._layout_cls, told)
+    parameters = dataclasses.replace(quantised._params, **scales)
+    return type(quantised)(changed(quantised._qdata), quantised._layout_cls, parameters)
 
 
 def _scales(quantised: Any) -> dict[str, Tensor]:
-    told = {field.name: getattr(quantised._params, field.name) for field in dataclasses.fields(quantised._params)}
-    return {name: value for name, value in told.items() if isinstance(value, Tensor)}
+    parameters = {field.name: getattr(quantised._params, field.name) for field in dataclasses.fields(quantised._params)}
+    return {name: value for name, value in parameters.items() if isinstance(value, Tensor)}

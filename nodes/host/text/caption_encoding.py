@@ -123,8 +123,8 @@ def run_encoders(clip: Any, captions: Sequence[Tokens]) -> list[Entry]:
         return [{"cond": cond, "pooled_output": pooled, **(more[0] if more else {})}]
     (key,) = captions[0]
     chunks = [len(caption[key]) for caption in captions]
-    joined = encoder.encode_token_weights({key: [chunk for caption in captions for chunk in caption[key]]})[0]
-    parts = joined[0].unflatten(0, (sum(chunks), -1)).split(chunks)
+    together_encoded = encoder.encode_token_weights({key: [chunk for caption in captions for chunk in caption[key]]})[0]
+    parts = together_encoded[0].unflatten(0, (sum(chunks), -1)).split(chunks)
     return [{"cond": part.flatten(0, 1)[None]} for part in parts]
 
 

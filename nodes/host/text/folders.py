@@ -27,7 +27,7 @@ READ_EXTENSIONS = (*CORE_EXTENSIONS, ".pti", *PICTURES)
 _CARRIER_MARK = b"sd-ti-embedding"  # A1111's, in a chunk before the pixels
 _CARRIER_HEAD = 4096  # bytes of a picture in which the mark would be
 _RESERVED = re.compile("con|prn|aux|nul|(com|lpt)[0-9]", re.IGNORECASE)  # on Windows, whatever the ending
-_LONGEST_SAID = 60  # characters of a name
+_LONGEST_SHOWN = 60  # characters of a name
 _LARGEST_HASHED = 64 << 20  # bytes; words are small, and larger files are told apart by time and size
 
 
@@ -133,8 +133,8 @@ def folders_fingerprint() -> str:
 
 def without_ending(name: str) -> str:
     """`name` without the ending of an embedding file; other dots stay."""
-    plain = PurePosixPath(name)
-    return str(plain.with_suffix("")) if plain.suffix.lower() in READ_EXTENSIONS else name
+    path_of_name = PurePosixPath(name)
+    return str(path_of_name.with_suffix("")) if path_of_name.suffix.lower() in READ_EXTENSIONS else name
 
 
 def slug(name: str) -> str:
@@ -142,21 +142,23 @@ def slug(name: str) -> str:
 
     Raises ValueError for names that lead out of the folder, that have nothing left, or that Windows cannot write.
     """
-    told = repr(name if len(name) <= _LONGEST_SAID else f"{name[:_LONGEST_SAID]}...")
+    quoted_name = repr(name if len(name) <= _LONGEST_SHOWN else f"{name[:_LONGEST_SHOWN]}...")
     parts = unicodedata.normalize("NFC", name).strip().replace("\\", "/").split("/")
     if ".." in parts or name.strip().startswith(("/", "~")) or re.match(r"[A-Za-z]:[/\\]", name.strip()):
         raise ValueError(
-            f"name {told} leads out of the embeddings folder; use a plain name such as my-word or pets/cat."
+            f"name {quoted_name} leads out of the embeddings folder; use a plain name such as my-word or pets/cat."
         )
     if len(parts) > 1 and not parts[-1].strip():
-        raise ValueError(f"name {told} ends with a folder; write the file's name behind it, such as pets/cat.")
+        raise ValueError(f"name {quoted_name} ends with a folder; write the file's name behind it, such as pets/cat.")
     parts[-1] = re.sub(r"\.safetensors$", "", parts[-1].strip(), flags=re.IGNORECASE)
     slugs = ["".join(c if _stays(c) else " " for c in part).split() for part in parts if part.strip()]
     slugs = ["-".join(words).strip("-_") for words in slugs]
     if not slugs or not all(slugs):
-        raise ValueError(f"name {told} has no letter or digit in it; use a name such as my-word or pets/cat.")
+        raise ValueError(f"name {quoted_name} has no letter or digit in it; use a name such as my-word or pets/cat.")
     if device := next((part for part in slugs if _RESERVED.fullmatch(part)), None):
-        raise ValueError(f"name {told} holds {device}, which Windows keeps for a device; use another, such as my-word.")
+        raise ValueError(
+            f"name {quoted_name} holds {device}, which Windows keeps for a device; use another, such as my-word."
+        )
     return "/".join(slugs)
 
 

@@ -131,10 +131,14 @@ def _unknown(name: str, files: Sequence[str], connected: Collection[str]) -> str
     if composed(name) in connected:
         return f"There is no embedding file {name}; the connected word is written {name}, without < and >."
     stems = {_folded(PurePosixPath(without_ending(file)).name): file for file in reversed(files)}
-    plain = _folded(PurePosixPath(without_ending(name)).name)
-    near = [stem for stem in stems if plain in stem] + difflib.get_close_matches(plain, stems, _NUM_SHOWN, 0.5)
-    shown = [stems[stem] for stem in dict.fromkeys(near)] or list(files)
-    holds = f"near it are {and_list(_first_few(shown))}" if near else f"there are {and_list(_first_few(shown))}"
+    wanted_stem = _folded(PurePosixPath(without_ending(name)).name)
+    near = [stem for stem in stems if wanted_stem in stem] + difflib.get_close_matches(
+        wanted_stem, stems, _NUM_SHOWN, 0.5
+    )
+    candidates = [stems[stem] for stem in dict.fromkeys(near)] or list(files)
+    holds = (
+        f"near it are {and_list(_first_few(candidates))}" if near else f"there are {and_list(_first_few(candidates))}"
+    )
     return (
         f"There is no embedding file {name}; {holds if files else 'the folders hold none'}. Write <name> of a file "
         "that is there, or if it is meant as text, put a space behind the <."

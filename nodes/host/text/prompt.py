@@ -156,12 +156,12 @@ def _without_word(tokenizer: SDTokenizer, markers: Sequence[str], weights: bool)
     copied = copy.copy(tokenizer)
     original = tokenizer.tokenize_with_weights
 
-    def plain(text: str, *args: Any, **kwargs: Any) -> Any:
+    def with_known_word(text: str, *args: Any, **kwargs: Any) -> Any:
         for marker in markers:
             text = text.replace(f"embedding:{marker}", _SILENT)
         return original(text, *args, **(kwargs if weights else {**kwargs, "disable_weights": True}))
 
-    copied.tokenize_with_weights = plain  # pyright: ignore[reportAttributeAccessIssue]
+    copied.tokenize_with_weights = with_known_word  # pyright: ignore[reportAttributeAccessIssue]
     return copied
 
 

@@ -57,8 +57,8 @@ def encode_prompt(clip: Any, text: str, embeddings: Sequence[TokenEmbedding]) ->
     lines += placing_lines(clip, text, tokens, words)
     lines += [*core_word_lines(clip, core), *cut_core_lines(tokens, core), *unread_name_lines(text, words, core)]
     for embedding in embeddings:
-        told = placeholder_warnings(embedding.placeholder, lambda word: _num_tokens(clip, word))
-        warnings += [f"Warning: {warning}" for warning in told]
+        notes = placeholder_warnings(embedding.placeholder, lambda word: _num_tokens(clip, word))
+        warnings += [f"Warning: {warning}" for warning in notes]
     conditioning = clip.encode_from_tokens_scheduled(tokens)
     if not all(bool(cond.isfinite().all()) for cond, _ in conditioning):
         named_core = {f"embedding:{name}": vectors for name, vectors in core.items()}

@@ -165,8 +165,8 @@ class _Machine:
             raise forbidden("sets the state of an object")
 
     def persistent(self) -> None:
-        (said,) = self.pop(1)
-        match said:
+        (identity,) = self.pop(1)
+        match identity:
             # PyTorch before 0.4 could cut a storage out of another, and says here (now always None) where.
             case ("storage", Name(kind), str(key), str(), int(count), *view) if view in ([], [None]):
                 if kind.endswith("Storage") and count >= 0:

@@ -127,10 +127,10 @@ def _png(source: Source) -> tuple[bytes | None, bytes]:
             _check_pixels(*struct.unpack(">2L", body[:8].ljust(8, b"\0")))
         if kind in _PIXEL_CHUNKS:
             kept.append(chunk)
-        elif (said := _text(kind, body)) is not None:
+        elif (found_text := _text(kind, body)) is not None:
             if text is not None:
                 raise Refused("is a picture with two embeddings in its text; which one is meant, nobody can tell")
-            text = said
+            text = found_text
         at += length + 12
         if kind == b"IEND":
             break

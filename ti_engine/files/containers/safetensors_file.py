@@ -70,7 +70,7 @@ def read_safetensors(source: Source, wanted: Callable[[str], bool] | None) -> tu
     try:
         header = _parse(bytes(source.read(8, length)))
         metadata = _metadata(header.pop("__metadata__", {}))
-        entries = {key: _entry(key, said) for key, said in header.items()}
+        entries = {key: _entry(key, value) for key, value in header.items()}
     except RecursionError as error:
         raise Refused("has a broken safetensors header: it is nested too deep") from error
     except _HeaderError as fault:
@@ -131,23 +131,23 @@ def _no_number(text: str) -> float:
     raise _HeaderError(f"{text} stands for a number in it")
 
 
-def _metadata(said: Any) -> dict[str, str]:
-    if said is None:  # which the format's own reader takes
+def _metadata(value: Any) -> dict[str, str]:
+    if value is None:  # which the format's own reader takes
         return {}
-    if not isinstance(said, dict) or not all(isinstance(text, str) for text in said.values()):
+    if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
         raise _HeaderError("its metadata is not text by text")
-    return said
+    return value
 
 
-def _entry(key: str, said: Any) -> _Entry:
+def _entry(key: str, value: Any) -> _Entry:
     if len(key) > MAX_KEY:
         raise _HeaderError(f"a tensor's name has {len(key):,} characters, and at most {MAX_KEY:,} are read")
-    if not isinstance(said, dict) or said.keys() != {"dtype", "shape", "data_offsets"}:
+    if not isinstance(value, dict) or value.keys() != {"dtype", "shape", "data_offsets"}:
         raise _HeaderError(f"{_excerpt(key)} is not described by dtype, shape and data_offsets")
-    dtype = getattr(torch, _DTYPES.get(said["dtype"], "") if isinstance(said["dtype"], str) else "", None)
+    dtype = getattr(torch, _DTYPES.get(value["dtype"], "") if isinstance(value["dtype"], str) else "", None)
     if not isinstance(dtype, torch.dtype):
-        raise Refused(f"holds numbers in the format {_excerpt(said['dtype'])}, which is not read")
-    shape, offsets = said["shape"], said["data_offsets"]
+        raise Refused(f"holds numbers in the format {_excerpt(value['dtype'])}, which is not read")
+    shape, offsets = value["shape"], value["data_offsets"]
     if not _naturals(shape) or len(shape) > MAX_DIMENSIONS:
         raise _HeaderError(f"{_excerpt(key)} has the shape {_excerpt(shape)}")
     if not _naturals(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
@@ -155,15 +155,15 @@ def _entry(key: str, said: Any) -> _Entry:
     begin, end = offsets
     if math.prod(shape) * dtype.itemsize != end - begin:
         raise _HeaderError(
-            f"{_excerpt(key)} of shape {_excerpt(shape)} in {said['dtype']} takes "
+            f"{_excerpt(key)} of shape {_excerpt(shape)} in {value['dtype']} takes "
             f"{math.prod(shape) * dtype.itemsize:,} bytes, but its offsets span {end - begin:,}"
         )
     return _Entry(dtype, tuple(shape), begin, end)
 
 
-def _naturals(said: Any) -> bool:
+def _naturals(value: Any) -> bool:
     """Whether it is a list of whole numbers that a file could reach; True and False are no numbers."""
-    return isinstance(said, list) and all(type(number) is int and 0 <= number <= MAX_FILE for number in said)
+    return isinstance(value, list) and all(type(number) is int and 0 <= number <= MAX_FILE for number in value)
 
 
 def _check_layout(entries: Iterable[_Entry], available: int) -> None:
@@ -193,7 +193,7 @@ def _tensor(source: Source, start: int, entry: _Entry, read: bool) -> Tensor:
     return torch.frombuffer(data, dtype=entry.dtype).reshape(entry.shape)
 
 
-def _excerpt(said: Any) -> str:
+def _excerpt(value: Any) -> str:
     """At most 60 characters of something a stranger wrote, on one line."""
-    text = ascii(said[:60] if isinstance(said, (str, list)) else said)
+    text = ascii(value[:60] if isinstance(value, (str, list)) else value)
     return text if len(text) <= 80 else f"{text[:77]}..."

@@ -82,7 +82,7 @@ def _signature(part: Any) -> Any:
 def _sorted(content: dict[Any, Any], metadata: dict[str, str]) -> Contents:
     """`content` by kind. Numbers that stand alone are text, also where they are tensors; None says nothing."""
     raw = {str(key): value for key, value in content.items()}
-    tensors, dicts, said = {}, {}, {}
+    tensors, dicts, texts = {}, {}, {}
     for key, value in raw.items():
         if isinstance(value, Tensor) and value.ndim == 0:  # those of a large LoRA are not read: its alphas
             value = None if value.is_meta else value.item()
@@ -91,10 +91,10 @@ def _sorted(content: dict[Any, Any], metadata: dict[str, str]) -> Contents:
         elif isinstance(value, dict):
             dicts[key] = _sorted(value, {})
         elif isinstance(value, (str, int, float)):
-            said[key] = str(value)
+            texts[key] = str(value)
         elif isinstance(value, list) and all(isinstance(part, (str, int, float)) for part in value):
-            said[key] = json.dumps(value, ensure_ascii=False)
-    return Contents(raw, tensors, dicts, said | metadata)
+            texts[key] = json.dumps(value, ensure_ascii=False)
+    return Contents(raw, tensors, dicts, texts | metadata)
 
 
 def _unwrapped(content: dict[Any, Any]) -> dict[Any, Any]:

@@ -64,8 +64,8 @@ def encoder_of_key(key: str, width: int) -> str | None:
     """
     if (key, width) == ("clip_l", 1024):
         return "clip_h"
-    plain = key.lower().replace("-", "_")
-    names = _OTHER_NAMES.get(plain, (plain,))
+    normalised = key.lower().replace("-", "_")
+    names = _OTHER_NAMES.get(normalised, (normalised,))
     meant = next((name for name in names if width in _WIDTHS.get(name, ())), None)
     return meant or (key if key in _CERTAIN else None)
 
@@ -92,9 +92,11 @@ def assign_encoders(
     """
     stated = {key: encoder_of_key(key, width) for key, width in widths.items()}
     if encoder_for_width is not None:
-        told = {key: stated[key] or encoder_for_width.get(width) for key, width in widths.items()}
-        if {(told[key], width) for key, width in widths.items()} != {(key, w) for w, key in encoder_for_width.items()}:
-            raise Refused(_mismatch([(told[key], w) for key, w in widths.items()], encoder_for_width))
+        assigned = {key: stated[key] or encoder_for_width.get(width) for key, width in widths.items()}
+        if {(assigned[key], width) for key, width in widths.items()} != {
+            (key, w) for w, key in encoder_for_width.items()
+        }:
+            raise Refused(_mismatch([(assigned[key], w) for key, w in widths.items()], encoder_for_width))
     encoders, warnings = {}, []
     for key, width in widths.items():
         guess, reading = _READINGS.get(width, (key or "unknown", None))

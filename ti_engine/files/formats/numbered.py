@@ -29,7 +29,7 @@ def gathered(words: Sequence[FoundWord]) -> tuple[list[FoundWord], list[str]]:
         if word.name and (numbered := _NUMBERED.fullmatch(word.name)) and numbered[1] in names:
             parts.setdefault(numbered[1], {})[int(numbered[2])] = word
     used: set[str | None] = set()
-    found, told = [], []
+    found, notes = [], []
     for word in words:
         if word.name in used:
             continue
@@ -40,15 +40,15 @@ def gathered(words: Sequence[FoundWord]) -> tuple[list[FoundWord], list[str]]:
         together = [word, *(others[number] for number in sorted(others))]
         called = quoted((str(part.name) for part in together), _MOST_NAMED)
         if why := _why_apart(word, others):
-            told.append(f"{called} look like the vectors of one word, but {why}; each is read as a word of its own.")
+            notes.append(f"{called} look like the vectors of one word, but {why}; each is read as a word of its own.")
             found.append(word)
             continue
-        told.append(f"{called} are read as one word of {len(together)} vectors, as diffusers names them.")
+        notes.append(f"{called} are read as one word of {len(together)} vectors, as diffusers names them.")
         used |= {part.name for part in others.values()}
         columns = zip(*(part.tensors.values() for part in together), strict=True)
         rows = [torch.cat([tensor.reshape(1, -1) for tensor in column]) for column in columns]
         found.append(replace(word, tensors=dict(zip(word.tensors, rows, strict=True))))
-    return [word for word in found if word.name not in used], told
+    return [word for word in found if word.name not in used], notes
 
 
 def _why_apart(word: FoundWord, others: dict[int, FoundWord]) -> str | None:

@@ -64,9 +64,11 @@ def find_words(container: Container) -> Found:
         )
     for entry in FORMATS:
         if words := entry.find(contents):
-            kept, said = _without_outputs(words)
+            kept, bundled = _without_outputs(words)
             kept, together = gathered(kept)
-            return Found(entry.name, kept, _said(contents), [*warnings, *said, *together, *_not_read(contents, words)])
+            return Found(
+                entry.name, kept, _texts(contents), [*warnings, *bundled, *together, *_not_read(contents, words)]
+            )
     raise Refused(_instead(contents))
 
 
@@ -95,8 +97,8 @@ def _a1111(contents: Contents) -> list[FoundWord]:
 def _bundled(contents: Contents) -> list[FoundWord]:
     words: dict[str, dict[str, Tensor]] = {}
     for key, tensor in contents.tensors.items():
-        if said := _BUNDLED.fullmatch(key):
-            words.setdefault(said["name"], {})[said["part"]] = tensor
+        if bundled := _BUNDLED.fullmatch(key):
+            words.setdefault(bundled["name"], {})[bundled["part"]] = tensor
     return [FoundWord(name, tensors) for name, tensors in words.items()]
 
 
@@ -166,15 +168,15 @@ def _params(contents: Contents) -> dict[str, Tensor]:
     """A1111's and latent diffusion's tensors: those of the dict `string_to_param`, or of its keys joined by a dot."""
     if "string_to_param" in contents.dicts:
         return contents.dicts["string_to_param"].tensors
-    joined = {key: tensor for key, tensor in contents.tensors.items() if key.startswith("string_to_param.")}
-    return {key.removeprefix("string_to_param."): tensor for key, tensor in joined.items()}
+    dotted = {key: tensor for key, tensor in contents.tensors.items() if key.startswith("string_to_param.")}
+    return {key.removeprefix("string_to_param."): tensor for key, tensor in dotted.items()}
 
 
 def _is_a1111(contents: Contents) -> bool:
     """By its own fields, or because it stores tokens as plain numbers or none, where latent diffusion has tensors."""
     tokens = contents.dicts.get("string_to_token")
-    plain = tokens is None or any(isinstance(token, int) for token in tokens.raw.values())
-    return plain or any(key in contents.raw for key in _A1111_FIELDS)
+    has_numbers = tokens is None or any(isinstance(token, int) for token in tokens.raw.values())
+    return has_numbers or any(key in contents.raw for key in _A1111_FIELDS)
 
 
 def _is_encoder(key: str, tensor: Tensor) -> bool:
@@ -208,7 +210,7 @@ def _without_outputs(words: list[FoundWord]) -> tuple[list[FoundWord], list[str]
     return kept, [f"{name or 'A word'} has output vectors ({keys}), {why}; it is not read." for name, keys in left]
 
 
-def _said(contents: Contents) -> dict[str, str]:
+def _texts(contents: Contents) -> dict[str, str]:
     """What the file says, also in the dict of the tensors, where some programs put it."""
     inner = contents.dicts.get("string_to_param")
     return (inner.metadata if inner else {}) | contents.metadata
