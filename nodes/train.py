@@ -29,9 +29,9 @@ from .finished_runs import FinishedRun, FinishedRuns, run_key
 from .host.backend import HostBackend
 from .host.loan.lent_backend import LentBackend
 from .host.page.progress import RunProgress, workflow_id
-from .on_page.loss_plot import loss_plot
-from .on_page.train_report import train_report
 from .schema import CATEGORY, TIEmbedding, TITrainOptions, setting, supported
+from .shown.loss_plot import loss_plot
+from .shown.train_report import train_report
 from .training_input import caption_lines, picture_names, split_pictures
 
 _log = logging.getLogger(__name__)

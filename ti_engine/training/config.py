@@ -38,7 +38,9 @@ def _setting(
 class TrainConfig:
     """Settings of one run. Raises ValueError with the allowed range for a value outside of it."""
 
-    steps: int = _setting(150, "Largest number of updates. With early_stop a run often ends earlier.", 1, 1_000_000)
+    steps: int = _setting(
+        150, "Largest number of updates. With early_stop a run of more than 250 steps may end earlier.", 1, 1_000_000
+    )
     learning_rate: float = _setting(
         0.01,
         "Step size for a vocabulary of SD1's scale. It is multiplied by the scale of the model's own vocabulary (root "

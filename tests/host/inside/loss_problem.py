@@ -97,8 +97,11 @@ class Problem:
         return flat.grad
 
     def difference(self, direction):
-        """The loss's slope along `direction` [n], of length 1, by central differences."""
-        step = 1e-5 * float(self.start.norm())
+        """The loss's slope along `direction` [n], of length 1, by central differences.
+
+        The step is small enough for both sides to lie on the same side of the kinks that some networks have.
+        """
+        step = 1e-6 * float(self.start.norm())
         with torch.no_grad():
             above, below = (self.at(self.start + s * step * direction) for s in (1, -1))
         return float((above - below) / (2 * step))
