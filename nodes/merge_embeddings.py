@@ -134,7 +134,7 @@ class MergeEmbeddings(io.ComfyNode):
             merged = replace(merged, metadata=description_metadata(merged_from=result.made_of))
         origin = f"{method} of {result.made_of}" if result.made_of else given[0].placeholder
         cut = f", the first {num_vectors} vectors of each" if num_vectors else ""
-        scaled = ", and every vector has the mean length of the model's own" if rescale else ""
+        scaled = ", and every vector has the usual length of the model's own words" if rescale else ""
         lines = [f"{merged.placeholder}: {origin}{cut}{scaled}.", *size_lines(merged)]
         lines += [f"Warning: {warning}" for warning in [*vector_warnings(merged, vocabulary), *result.warnings]]
         report = "\n".join(lines)

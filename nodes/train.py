@@ -159,7 +159,8 @@ class Train(io.ComfyNode):
             run = known or _learn(backend, config, pictures, plan.own, progress)
             cls.finished.keep(key, run)
             record = replace(run.record, placeholder=config.placeholder)
-            warnings += record.warnings + result_warnings(backend, config, record)
+            warnings += [text.replace(run.record.placeholder, config.placeholder) for text in record.warnings]
+            warnings += result_warnings(backend, config, record)
             pairs = plan.describe(names, _MOST_CAPTIONS)
             report = train_report(backend, config, record, run.seconds, warnings, run.cost, pairs)
             if known:
@@ -213,6 +214,7 @@ def _learn(
                     if step.index in samples and not record.stopped:
                         progress.picture(samples[step.index], step.index)
             fingerprint = lent.fingerprint()
+            samples.pop(len(record.losses), None)  # of the last state, which need not be the result
             try:
                 preview(lent, len(record.losses), record.embedding())
             except (RuntimeError, ValueError) as error:  # not the host's interruption, which is neither

@@ -58,4 +58,4 @@ def _value(name: str, value: Any) -> Any:
 
 def _together(given: dict[str, Any]) -> dict[str, Any]:
     """Values of Train's widgets with which the others cannot clash: that is checked there, with the real ones."""
-    return {"batch_size": given["gradient_accumulation_steps"], "initial_words": "word"}
+    return {"batch_size": given["gradient_accumulation_steps"]}

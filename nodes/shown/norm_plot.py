@@ -20,7 +20,7 @@ _MOST_NUMBERED = 32  # vectors; the numbers of more would run together
 def norm_plot(embedding: TokenEmbedding, usual: Mapping[str, float]) -> Tensor:
     """IMAGE [1, 240 for each encoder, 768, 3] in 0..1: a bar for the norm of each vector.
 
-    usual: encoder key -> mean norm of its vocabulary, drawn as a line; may lack encoders.
+    usual: encoder key -> usual norm of its vocabulary, drawn as a line; may lack encoders.
     """
     image = Image.new("RGB", (_WIDTH, _PANEL * len(embedding.vectors)), "white")
     draw = ImageDraw.Draw(image)

@@ -43,7 +43,9 @@ def train_report(
         lines.append(f"Ended early: {record.stopped}")
     for key, rows in word.vectors.items():
         usual, scale = backend.encoders[key].norm, backend.encoders[key].scale
-        lines.append(f"Learning rate for {key}: {config.learning_rate:g} x {scale:.3g}, the scale of its vocabulary.")
+        if key in trained_encoders(backend, config):
+            rate = config.learning_rate
+            lines.append(f"Learning rate for {key}: {rate:g} x {scale:.3g}, the scale of its vocabulary.")
         length = float(rows.norm(dim=1).mean())
         lines.append(f"Length of the vectors of {key}: {length:.3g}; a word's is usually {usual:.3g}.")
         for number, row in enumerate(rows, 1):

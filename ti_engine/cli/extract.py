@@ -44,7 +44,8 @@ def _named(words: Sequence[TokenEmbedding], name: str, file: str) -> TokenEmbedd
     found = [word for word in words if word.placeholder == composed(name)]
     if len(found) != 1:
         names = quoted((word.placeholder for word in words), MOST_LISTED)
-        raise ValueError(f"{file} holds {len(found) or 'no'} word called {name}; it has {names}.")
+        count = f"{len(found) or 'no'} word{'s' * (len(found) > 1)}"
+        raise ValueError(f"{file} holds {count} called {name}; it has {names}.")
     return found[0]
 
 

@@ -103,7 +103,7 @@ def run(arguments: argparse.Namespace) -> int:
         _say(f"warning: {warning}")
     dataset = encode_training_set(backend, pictures.pictures, config, captions.own)
     result = learn(backend, dataset, config, start, arguments.quiet)
-    if result.record is not None:
+    if result.record is not None and result.record.losses:
         for warning in result_warnings(backend, config, result.record):
             _say(f"warning: {warning}")
     model = backend.name, backend.weights_hash

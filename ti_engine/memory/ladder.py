@@ -48,7 +48,7 @@ class Ladder:
     def run(self, compute: Callable[..., _Result], *arguments: Any) -> _Result:
         """`compute(*arguments, samples_at_once)`; again one step further down whenever memory runs out.
 
-        Raises what is_out_of_memory knows where there is no further step.
+        Raises the out-of-memory error (`is_out_of_memory`) where there is no further step.
         """
         while True:
             try:

@@ -16,7 +16,6 @@ from ..training.backend import EncodedCaptions, EncodedPictures, EncoderInfo, Wo
 from ..training.gradients import FLOAT16_LOSS_SCALE
 from ..word.embedding import TokenEmbedding
 from ..word.families import describe_widths
-from ..word.placeholder import split_at_placeholder
 from .autoencoder import Autoencoder
 from .families import Conditions, family_of
 from .schedule import diffusion_levels, flow_levels, noise_schedule
@@ -36,7 +35,7 @@ _SAMPLE_SIZE = 128  # latents of a side where the network does not say it (Flux)
 
 
 class DiffusersBackend:
-    """ti_engine.backend.Backend over a diffusers pipeline of one of the kinds in families.py, or over LooseParts.
+    """The Backend of training/backend.py over a diffusers pipeline of a kind in families.py, or over LooseParts.
 
     The pipeline and its modules keep their flags, hooks and weights: the backend works on frozen twins that share
     their memory. guidance: None is what suits the family. Raises ValueError for models of another shape.
@@ -178,7 +177,7 @@ class DiffusersBackend:
         if negative and not self._family.negative:
             raise ValueError(f"{self._family.title} takes no negative prompt; leave it out.")
         self._check_words(words)
-        self._check_windows(prompts, words)
+        self._check_windows([*prompts, negative], words)
         side = resolution or self.resolution
         latents = self._draw_noise(seeds, side // self._autoencoder.factor)
         levels = self._levels(side, steps).to(latents)
@@ -220,15 +219,14 @@ class DiffusersBackend:
 
     def _check_windows(self, prompts: Sequence[str], words: Words) -> None:
         """ValueError for a prompt with a word in it of which a text encoder does not read every vector."""
-        for word, vectors in words.items():
-            count = max(map(len, vectors.values()))
-            distinct = [text for text in dict.fromkeys(prompts) if len(split_at_placeholder(text, word)) > 1]
-            for key, read in self.rows_read(distinct, word, count).items():
-                for text, rows in zip(distinct, read, strict=True):
-                    if len(rows) < count:
+        for key, encoder in self._text.items():
+            counts = {word: len(vectors[key]) for word, vectors in words.items()}
+            for text in dict.fromkeys(prompts):
+                for word, read in encoder.tokenizer.vectors_read(text, counts).items():
+                    if read < counts[word]:
                         raise ValueError(
-                            f"{key} reads {len(rows)} of {count} vector(s) of {word} in the text {text!r}: what stands "
-                            f"before it is too long. Shorten that, or move {word} towards the beginning."
+                            f"{key} reads {read} of {counts[word]} vector(s) of {word} in the text {text!r}: what "
+                            f"stands before it is too long. Shorten that, or move {word} towards the beginning."
                         )
 
     def _encode_negative(self, negative: str, words: Words, cond: Conditions) -> dict[str, Tensor]:

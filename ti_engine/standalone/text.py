@@ -77,6 +77,22 @@ class WordTokenizer:
         finally:
             self.words = {}
 
+    def vectors_read(self, text: str, counts: Mapping[str, int]) -> dict[str, int]:
+        """Of each word that stands in `text`, how many of its vectors are not cut away. counts: placeholder -> all.
+
+        Raises ValueError for a text that is too long where none is cut.
+        """
+        words, begin = {}, 0
+        for word, count in counts.items():
+            words[word], begin = range(begin, begin + count), begin + count
+        self.words = words
+        try:
+            read = {-1 - token for token in self._row(text) if token < 0}
+        finally:
+            self.words = {}
+        present = {part for part, is_word in split_at_placeholders(text, counts) if is_word}
+        return {word: len(read.intersection(words[word])) for word in counts if word in present}
+
     @property
     def capacity(self) -> int:
         """Tokens that a text may have, without the special ones."""

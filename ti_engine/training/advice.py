@@ -1,4 +1,4 @@
-"""What works but is probably not meant: said before a run and after it, whoever shows it."""
+"""Warnings about settings before a run, and about its result after it."""
 
 from __future__ import annotations
 
@@ -113,4 +113,4 @@ def result_warnings(backend: FrozenModels, config: TrainConfig, record: TrainRec
 
 
 def _num_tokens(backend: FrozenModels, words: str) -> int:
-    return max(len(rows) for rows in backend.word_vectors(words).values())
+    return max(map(len, backend.word_tokens(words).values()))

@@ -41,19 +41,21 @@ def caption_warnings(backend: Backend, captions: Sequence[str], config: TrainCon
         if missing:
             numbers = and_list([str(row + 1) for row in missing])
             warnings.append(
-                f"In no caption does {key} read vector {numbers} of {config.placeholder}; what they start from is all "
-                "that they will be. Shorten the captions, or lower num_vectors."
+                f"In no caption does {key} read vector {numbers} of {config.placeholder}; it keeps its "
+                "start values. Shorten the captions, or lower num_vectors."
             )
     return warnings
 
 
 def _never_read(blind: Sequence[str], others: Sequence[str], captions: Sequence[str], placeholder: str) -> str:
-    which = f"the caption {_shortened(captions[0])!r}" if len(captions) == 1 else f"any of {len(captions)} captions"
+    which = (
+        f"the caption {_shortened(captions[0])!r}" if len(captions) == 1 else f"each of the {len(captions)} captions"
+    )
     cure = f"Shorten the captions, or move {placeholder} towards their beginning"
     if others:
         cure += f"; or set train_encoders to {and_list(others)} and give initial_words"
     return (
-        f"{and_list(blind)} would learn nothing: the text before {placeholder} fills all that it reads, in {which}. "
+        f"{and_list(blind)} would learn nothing: the text before {placeholder} fills all that it can read, in {which}. "
         f"{cure}."
     )
 

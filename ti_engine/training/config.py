@@ -133,8 +133,8 @@ class TrainConfig:
     )
     early_stop: bool = _setting(
         True,
-        "If the loss on the fixed evaluation set no longer falls from one 100 updates to the next, lower the learning "
-        "rate to 5 % over a quarter more updates, then end the run.",
+        "If the loss on the fixed evaluation set did not fall over the last 100 updates, lower the learning rate to "
+        "5 % over a quarter more updates, then end the run.",
     )
     preview_every: int = _setting(
         50, "Updates between two preview pictures. 0: one preview, of the result.", 0, 1_000_000

@@ -46,7 +46,7 @@ def compute_gradient(backend: Backend, samples: Samples, words: Words, loss_scal
     """Sets `grad` of the vectors in `words` to that of the mean loss of `samples`, unscaled; returns the loss.
 
     A gradient that overflows while the loss does not is computed again with a lower loss scale, from the same samples.
-    Raises what is_out_of_memory knows if one sample does not fit in any way.
+    Raises the out-of-memory error (`is_out_of_memory`) if one sample does not fit in any way.
     """
     while True:
         loss = ladder.run(_sum_of_parts, backend, samples, words, loss_scale.value)

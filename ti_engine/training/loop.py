@@ -83,9 +83,10 @@ def train(backend: Backend, dataset: TrainingSet, config: TrainConfig, state: Ru
 
     A loss or gradient that is not finite, a gradient that is exactly zero, or memory that no longer suffices ends the
     run: the vectors from before are kept, and `record.stopped` gives the reason. Raises ValueError for settings that
-    do not fit the model, and what is_out_of_memory knows before anything was learned.
+    do not fit the model, and the out-of-memory error (`is_out_of_memory`) before anything was learned.
     """
     record, words = state.record, {config.placeholder: state.vectors}
+    record.stopped = record.last_good = None  # of an earlier part of the run, which goes on now
     # Now and not when such a caption happens to be drawn: what was learned until then would be lost.
     record.warnings = caption_warnings(backend, dataset.captions.all(), config)
     evaluation_set = draw_evaluation_set(backend, dataset, config)

@@ -36,7 +36,7 @@ def describe(file: EmbeddingFile, vocabulary: Vocabulary | None = None) -> dict[
     "warnings"}. name: the trigger, None where the file names none. dtype: as stored. sha256_f32: of the vectors in
     float32, row by row, little-endian.
     vocabulary: that of the model the words are for; each encoder then also has "nearest_words", for each vector the
-    five words of most similar direction with their cosines, and "vocabulary_norm", the mean norm of its words.
+    five words of most similar direction with their cosines, and "vocabulary_norm", the norm of its median vector.
     """
     words, warnings = [], list(file.warnings)
     for stored in file.words:

@@ -68,7 +68,7 @@ def merge(
     """Merge `words`, each with the name that its origin is called.
 
     method: of METHODS. weights: see `parse_weights`. add, subtract: words of the vocabulary; one of a single token acts
-    on every vector. num_vectors: use the first ones of each word alone. rescaled: give every vector the mean length of
+    on every vector. num_vectors: use the first ones of each word alone. rescaled: give every vector the usual length of
     the vocabulary's. Raises ValueError for what cannot be merged.
     """
     if not words and not add:

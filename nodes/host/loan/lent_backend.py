@@ -43,7 +43,7 @@ class LentBackend:
             return self.models.encode_pictures(pictures)
 
     def rows_read(self, captions: Sequence[str], placeholder: str, num_vectors: int) -> dict[str, list[set[int]]]:
-        """As the Protocol says; no caption is too long, because the host goes on in further chunks."""
+        """As the Protocol says. The host goes on in further chunks; ValueError where an encoder takes no more."""
         vectors = {key: torch.full((num_vectors, info.width), info.rms) for key, info in self.encoders.items()}
         return rows_read(self.models.clip, captions, {placeholder: vectors})
 

@@ -74,7 +74,8 @@ def _reads_later_chunks(clip: Any, key: str, tokens: Tokens, later: list[Place],
         for place in later:
             chunk = changed[place.key][place.chunk]
             token, weight = chunk[place.index]
-            chunk[place.index] = (token + 1, weight)
+            # Not the same number for all: a layer norm would take that away.
+            chunk[place.index] = (token + torch.linspace(-1, 1, len(token)).to(token), weight)
         before, after = encode(tokens), encode(changed)
         known[key] = any(
             isinstance(value, Tensor) and not torch.equal(value, after[name]) for name, value in before.items()

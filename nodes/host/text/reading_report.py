@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ....ti_engine import Words
 from ....ti_engine.word.families import and_list
 from ....ti_engine.word.placeholder import split_at_placeholders
 from .prompt import Tokens, tokenize
 from .reading import Place, check_encodable, places_of, places_read
-
-Words = Mapping[str, Mapping[str, Tensor]]
 
 
 def check_read(text: str, tokens: Tokens, words: Words) -> None:

@@ -231,3 +231,15 @@ def test_the_scale_of_the_vocabulary_does_not_hang_on_a_few_rows() -> None:
     outlying = parts.backend().encoders["clip_l"]
     assert outlying.norm == pytest.approx(clean.norm, rel=0.05) and outlying.rms == pytest.approx(clean.rms, rel=0.05)
     assert outlying.scale == pytest.approx(clean.scale, rel=0.05)
+
+
+def test_words_that_hide_one_another_are_refused() -> None:
+    """Two words of 20 vectors each in a window of 30 tokens, of which the second is cut."""
+    backend = build().backend()
+    backend._text["clip_l"].tokenizer._cuts = True  # as SD3 and Flux, whose T5 reads what CLIP does not
+    words = {"A*": {"clip_l": draw(20, WIDTH)}, "B*": {"clip_l": draw(20, WIDTH)}}
+    with pytest.raises(ValueError, match=r"clip_l reads 10 of 20 vector\(s\) of B\*"):
+        backend.generate(["A* B*"], words, [1], 64, steps=1)
+    with pytest.raises(ValueError, match=r"of B\* in the text 'A\* B\*'"):
+        backend.generate(["A*"], words, [1], 64, steps=1, negative="A* B*")
+    backend.generate(["A*"], words, [1], 64, steps=1)

@@ -95,3 +95,12 @@ def test_vectors_without_a_gradient_are_known_by_encoder_and_row():
     record = run(toy_config(num_vectors=2), backend)
     assert record.unlearned() == {"clip_g": [0, 1]}
     assert run(toy_config(num_vectors=2), ToyBackend(widths=TWO_ENCODERS)).unlearned() == {}
+
+
+def test_a_run_that_trouble_ended_goes_on_as_if_nothing_had_been():
+    config = toy_config()
+    whole = run(config, ToyBackend())
+    state = state_after(config, 13, ToyBackend())
+    state.record.stopped, state.record.last_good = "There was no memory for step 14.", 13
+    resumed = go_on(config, state, ToyBackend())
+    assert same(whole, resumed) and resumed.stopped is None and resumed.returned == whole.returned

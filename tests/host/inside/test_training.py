@@ -82,7 +82,7 @@ def test_the_same_seed_gives_the_same_bits(train):
 @pytest.mark.parametrize("breaks", [False, True])
 @pytest.mark.parametrize("asked", ["", "2"])
 def test_the_demo_model_computes_with_one_thread_unless_more_are_asked_for(train, monkeypatch, asked, breaks):
-    seen, backend = set(), plugin("nodes.host.backend")
+    seen, backend = set(), plugin("nodes.host.loan.lent_backend")
     denoise = backend.denoise
 
     def watched(*arguments):
@@ -256,7 +256,7 @@ def test_models_that_do_not_fit_while_they_are_loaded(train, monkeypatch):
         raise comfy.model_management.OOM_EXCEPTION("out of memory, on purpose")
 
     monkeypatch.setattr(plugin("nodes.host.loan.borrow").memory, "load_models_gpu", full)
-    monkeypatch.setattr(plugin("nodes.host.loan.lent_backend").HostBackend, "encode_pictures", lambda _, pictures: (
+    monkeypatch.setattr(plugin("nodes.host.backend").HostBackend, "encode_pictures", lambda _, pictures: (
         plugin("ti_engine.training.backend").EncodedPictures(*torch.zeros(2, len(pictures), 4, 8, 8))
     ))  # fmt: skip
     with pytest.raises(ValueError, match=r"memory of cpu does not hold a step.*Lower resolution"):

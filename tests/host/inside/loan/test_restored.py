@@ -41,7 +41,7 @@ def differences(before, after):
 
 @pytest.mark.parametrize("end", ["success", "error", "cancel"])
 def test_the_process_is_what_it_was(models, train, monkeypatch, end):
-    backend = plugin("nodes.host.backend")
+    backend = plugin("nodes.host.loan.lent_backend")
     denoise, during = backend.denoise, []
     train(steps=[1], preview_every=[1])  # loads what the host loads late
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
