@@ -304,7 +304,7 @@ class Texts:
     """A language model that reads texts of tokens and vectors, whole or after what is in front."""
 
     def __init__(self, prefix):
-        (encoder,) = backend_of("Qwen-Image")._family.encoders.values()
+        (encoder,) = backend_of("Qwen-Image").family.encoders.values()
         self.network, self.prefix = encoder.network, prefix
 
     def read(self, texts, frozen):
