@@ -52,7 +52,8 @@ def test_vectors_that_no_caption_shows_are_named():
 def test_an_encoder_that_reads_the_word_nowhere_ends_the_run_before_it_begins():
     one = backend(clip_l=8)
     dataset = replace(hidden_set(ToyBackend()), captions=CaptionSource("S*", [LATE, "red " + LATE]))
-    with pytest.raises(ValueError, match=r"^clip_l would learn nothing.*each of the 2 captions.*train_encoders to t5xxl"):
+    sentence = r"^clip_l would learn nothing.*each of the 2 captions.*train_encoders to t5xxl"
+    with pytest.raises(ValueError, match=sentence):
         next(train(one, dataset, toy_config()))
     assert one.denoised == 0 and not one.encoded
     with pytest.raises(ValueError, match="clip_l and t5xxl would learn nothing") as error:
