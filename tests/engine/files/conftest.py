@@ -1,11 +1,16 @@
 """Makes the builders of hostile files importable by the tests of this folder, as tests/engine/conftest.py does."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
+
+from ti_engine.files import EmbeddingFile, read_embedding_file
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -30,3 +35,18 @@ def a1111_picture(a1111_content: dict[str, object]) -> bytes:
 
     noise = torch.randint(0, 256, (256 * 64 * 3,), generator=torch.Generator().manual_seed(2), dtype=torch.uint8)
     return write_picture(a1111_content, Image.frombytes("RGB", (64, 256), bytes(noise.tolist())))
+
+
+@pytest.fixture
+def read(tmp_path: Path) -> Callable[..., EmbeddingFile]:
+    """Writes `content` as a program would and reads it back. Every name ends in .pti, which says nothing."""
+
+    def write_and_read(content: Any, metadata: dict[str, str] | None = None, **options: Any) -> EmbeddingFile:
+        file = tmp_path / "my cat.pti"
+        if options.pop("pickled", False):
+            torch.save(content, file)
+        else:
+            save_file(content, file, metadata)
+        return read_embedding_file(file, **options)
+
+    return write_and_read
