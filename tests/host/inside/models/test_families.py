@@ -19,7 +19,9 @@ SYNTAX_FAILS = {"Anima", "HunyuanVideo"}  # the host takes the embedding for a n
 # How often the word stands in the caption: with random weights one word among hundreds is hardly listened to, and many
 # together are pushed too far.
 WORDS = {"PixelDiT": 100, "AuraFlow": 100, "Z-Image (pixels)": 1}
-WORDS |= dict.fromkeys(["Ernie Image", "JoyImage", "HunyuanImage 2.1", "Flux.2", "Mage-Flow", "Ovis Image"], 60)
+WORDS |= dict.fromkeys(
+    ["Krea 2", "Ernie Image", "JoyImage", "HunyuanImage 2.1", "Flux.2", "Mage-Flow", "Ovis Image"], 60
+)
 
 
 @pytest.fixture(params=SMALL)
