@@ -86,7 +86,8 @@ def train(backend: Backend, dataset: TrainingSet, config: TrainConfig, state: Ru
     do not fit the model, and the out-of-memory error (`is_out_of_memory`) before anything was learned.
     """
     record, words = state.record, {config.placeholder: state.vectors}
-    record.stopped = record.last_good = None  # of an earlier part of the run, which goes on now
+    record.stopped = record.last_good = None  # how an earlier part of the run ended, which goes on now
+    record.candidate_losses.clear()
     # Now and not when such a caption happens to be drawn: what was learned until then would be lost.
     record.warnings = caption_warnings(backend, dataset.captions.all(), config)
     evaluation_set = draw_evaluation_set(backend, dataset, config)

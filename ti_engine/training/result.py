@@ -36,8 +36,7 @@ def choose_states(last: int, losses: Mapping[range, Tensor]) -> range:
     """The candidate that is returned, by the losses [N] of both on the fixed evaluation set.
 
     The mean of the second half, unless the last state is better by more than the standard error of their paired
-    difference: the set is made of the training pictures, to which the last state is fitted a little better than to
-    new ones. Also the mean where nobody has looked.
+    difference; also the mean where nobody has looked.
     """
     average, final = candidate_states(last)
     if average not in losses or final not in losses:

@@ -26,13 +26,13 @@ def through_a_file(folder: Path, content: Any, new: bool, protocol: int = 2) -> 
     return read.content
 
 
-def plain(made: Any) -> Any:
+def without_classes(made: Any) -> Any:
     """Without tensors, so that it can be compared."""
     if isinstance(made, Tensor):
         return str(made.dtype), tuple(made.shape), made.double().flatten().tolist()
     if isinstance(made, dict):
-        return {key: plain(part) for key, part in made.items()}
-    return [plain(part) for part in made] if isinstance(made, (list, tuple)) else made
+        return {key: without_classes(part) for key, part in made.items()}
+    return [without_classes(part) for part in made] if isinstance(made, (list, tuple)) else made
 
 
 CONTENTS = {
@@ -62,13 +62,13 @@ CONTENTS = {
 @KINDS
 @pytest.mark.parametrize("name", CONTENTS)
 def test_what_torch_writes_comes_out(tmp_path: Path, name: str, new: bool) -> None:
-    assert plain(through_a_file(tmp_path, CONTENTS[name], new)) == plain(CONTENTS[name])
+    assert without_classes(through_a_file(tmp_path, CONTENTS[name], new)) == without_classes(CONTENTS[name])
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 def test_every_protocol(tmp_path: Path, protocol: int) -> None:
     for content in CONTENTS.values():
-        assert plain(through_a_file(tmp_path, content, True, protocol)) == plain(content)
+        assert without_classes(through_a_file(tmp_path, content, True, protocol)) == without_classes(content)
 
 
 @KINDS
@@ -79,7 +79,7 @@ def test_modules_of_the_first_embeddings(tmp_path: Path, new: bool, protocol: in
     content = {"string_to_token": {"*": torch.tensor(265), "@": torch.tensor(31)}, "string_to_param": modules}
     read = through_a_file(tmp_path, content, new, protocol)
     assert type(read["string_to_param"]) is dict
-    assert plain(read["string_to_param"]) == plain({"*": ROWS, "@": ROWS[:1]})
+    assert without_classes(read["string_to_param"]) == without_classes({"*": ROWS, "@": ROWS[:1]})
     assert read["string_to_token"]["@"].item() == 31
 
 

@@ -102,5 +102,7 @@ def test_a_run_that_trouble_ended_goes_on_as_if_nothing_had_been():
     whole = run(config, ToyBackend())
     state = state_after(config, 13, ToyBackend())
     state.record.stopped, state.record.last_good = "There was no memory for step 14.", 13
+    state.record.candidate_losses[range(13, 14)] = torch.zeros(24)
     resumed = go_on(config, state, ToyBackend())
     assert same(whole, resumed) and resumed.stopped is None and resumed.returned == whole.returned
+    assert resumed.evaluations == whole.evaluations
