@@ -28,7 +28,7 @@ from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from quality import drawer
@@ -43,6 +43,8 @@ from ti_engine.demo.load import load_demo
 from ti_engine.demo.quality import Scorer
 from ti_engine.standalone import DiffusersBackend
 from ti_engine.training.backend import Backend
+from ti_engine.training.record import TrainRecord
+from ti_engine.training.result import candidate_states
 from ti_engine.training.samples import Samples, draw_fixed_samples, draw_samples, sample_losses
 
 Vectors = Mapping[str, Tensor]
@@ -95,9 +97,8 @@ def measure_toy(run: Row, draws: int) -> Row:
     dataset = toy.noisy_set(backend)
     config = toy.toy_config(**settings_of(run), schedule=run["schedule"])
     *_, final = train(backend, dataset, config)
-    return compare(
-        backend, states_of(backend, dataset, config, final.record), held_out(backend, dataset, config, draws)
-    )
+    states = states_of(backend, dataset, config, final.record)
+    return {**compare(backend, states, held_out(backend, dataset, config, draws)), "lead": seen_lead(final.record)}
 
 
 def demo_runs(args: argparse.Namespace) -> Iterator[tuple[Row, Callable[[], Row]]]:
@@ -121,7 +122,7 @@ def measure_demo(backend: DiffusersBackend, scorer: Scorer, concept: Concept, ru
     def judge(vectors: Vectors) -> Row:
         return asdict(scorer.score(concept, drawer(backend, TokenEmbedding(dict(vectors))), "S*"))
 
-    return {**compare(backend, states, samples), "judge": once_each(states, judge)}
+    return {**compare(backend, states, samples), "lead": seen_lead(final.record), "judge": once_each(states, judge)}
 
 
 def settings_of(run: Row) -> Row:
@@ -129,7 +130,7 @@ def settings_of(run: Row) -> Row:
     return {name: run[name] for name in ("steps", "batch_size", "seed")} | {"early_stop": False, "evaluate_every": 0}
 
 
-def states_of(backend: Backend, dataset: TrainingSet, config: TrainConfig, record: Any) -> dict[str, Vectors]:
+def states_of(backend: Backend, dataset: TrainingSet, config: TrainConfig, record: TrainRecord) -> dict[str, Vectors]:
     states = record.trajectory
     looks = [*range(0, config.steps, LOOK_EVERY), config.steps]
     seen = look_losses(backend, dataset, config, [states[step] for step in looks])
@@ -139,6 +140,13 @@ def states_of(backend: Backend, dataset: TrainingSet, config: TrainConfig, recor
         "average": mean_state(states, config.steps // 2),
         "best of 16": states[looks[seen.index(min(seen))]],
     }
+
+
+def seen_lead(record: TrainRecord) -> tuple[float, float]:
+    """By how much the last state led the average on the run's own fixed samples, with its standard error: what the
+    run chose by."""
+    average, last = candidate_states(record.last_state)
+    return paired((record.candidate_losses[average] - record.candidate_losses[last]).double())
 
 
 def mean_state(states: Sequence[Vectors], after: int) -> Vectors:
