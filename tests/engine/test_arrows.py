@@ -14,9 +14,10 @@ MAY_IMPORT = {
     "data": {"word"},
     "files": {"word"},
     "training": BELOW_TRAINING,
+    "run": {"files", "training", *BELOW_TRAINING},
     "standalone": {"training", *BELOW_TRAINING},
     "demo": {"cli", "standalone", "training", "files", *BELOW_TRAINING},
-    "cli": {"demo", "standalone", "training", "files", *BELOW_TRAINING},
+    "cli": {"demo", "run", "standalone", "training", "files", *BELOW_TRAINING},
 }
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import secrets
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+_TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.tmp")
 _LONGEST_SHOWN = 60  # characters of a name
 _REASONS = {
     errno.ENOSPC: "the disk is full",
@@ -91,6 +93,14 @@ def write_all_atomically(files: Mapping[Path, bytes], overwrite: bool) -> None:
         for path in [*temporaries.values(), *placed]:
             with contextlib.suppress(OSError):  # one that could not be made for its name, or is gone
                 path.unlink()
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Deletes what killed writes have left in a folder and below it. For whoever alone writes there."""
+    for file in folder.rglob(".*.tmp"):
+        if _TEMPORARY.fullmatch(file.name):
+            with contextlib.suppress(OSError):
+                file.unlink()
 
 
 def _temporary(path: Path) -> Path:

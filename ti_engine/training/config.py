@@ -139,6 +139,19 @@ class TrainConfig:
     preview_every: int = _setting(
         50, "Updates between two preview pictures. 0: one preview, of the result.", 0, 1_000_000
     )
+    if_exists: str = _setting(
+        "reuse",
+        "What happens where the same run is on disk already. reuse: a finished one is returned at once, and one that is "
+        "not finished goes on. retrain: a new one is trained beside it.",
+        choices=("reuse", "retrain"),
+    )
+    runs_gb: float = _setting(
+        2.0,
+        "Gigabytes that all runs on disk may take up. Above that the oldest finished ones are deleted, but none that "
+        "can still go on.",
+        0,
+        math.inf,
+    )
 
     def __post_init__(self) -> None:
         for setting in fields(self):

@@ -97,6 +97,9 @@ def train(backend: Backend, dataset: TrainingSet, config: TrainConfig, state: Ru
     if not record.trajectory:
         state.keep_vectors()
         record.sample_losses[0] = ladder.run(evaluation_set.losses, backend, state.vectors)
+    for step, losses in record.sample_losses.items():
+        if len(losses) != len(evaluation_set.samples.captions):  # of a run with fewer steps, which goes on now
+            record.sample_losses[step] = ladder.run(evaluation_set.losses, backend, record.trajectory[step])
     yield TrainStep(state.step, math.nan, 0.0, state)
     while state.step < state.last_step(config):
         samples = draw_samples(backend.schedule, dataset, config, state.generator)

@@ -1,0 +1,150 @@
+"""The folder of a run: which files it holds, and how they are read."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from ..training.record import TrainRecord
+from .saved_state import restore_record
+from .sealed_file import read_facts, unseal
+from .trajectory import add_chunk, tail_in
+
+README = """\
+This folder is one training run of Textual Inversion.
+
+config.json        settings, pictures and model, to read
+log.jsonl          one line for each update: step, loss, learning rate, seconds since the start of the run
+state.safetensors  all that the run needs to go on exactly where it was
+trajectory/        the vectors after every update
+previews/          pictures drawn while the run went on, by step, and of its result
+
+Delete the folder to forget the run. Nothing else refers to it.
+"""
+_PREVIEW = re.compile(r"\d{7}")
+_RESULT = "result"
+_ID = re.compile(r"[0-9a-f]{32}")
+
+
+@dataclass(frozen=True)
+class SavedRun:
+    """A run as it was written last. tensors, facts: of its snapshot."""
+
+    tensors: dict[str, Tensor]
+    facts: dict[str, Any]
+    record: TrainRecord
+
+    @property
+    def finished(self) -> bool:
+        """Whether it ended by itself: at its last step, or because the loss no longer fell."""
+        return self.facts["finished"]
+
+    @property
+    def step(self) -> int:
+        return self.facts["step"]
+
+    @property
+    def seconds(self) -> float:
+        """That it was trained for."""
+        return self.facts["seconds"]
+
+    @property
+    def notes(self) -> dict[str, str]:
+        """What whoever trained it has written beside it."""
+        return self.facts["notes"]
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """path: the folder, called by the run's id of 32 hex digits."""
+
+    path: Path
+
+    @property
+    def id(self) -> str:
+        return self.path.name
+
+    @property
+    def config_file(self) -> Path:
+        return self.path / "config.json"
+
+    @property
+    def log_file(self) -> Path:
+        return self.path / "log.jsonl"
+
+    @property
+    def state_file(self) -> Path:
+        return self.path / "state.safetensors"
+
+    def chunk_file(self, number: int) -> Path:
+        return self.path / "trajectory" / f"{number:06d}.safetensors"
+
+    def preview_file(self, step: int | None) -> Path:
+        """Of the state after `step`, or of the result."""
+        return self.path / "previews" / (f"{_RESULT}.png" if step is None else f"{step:07d}.png")
+
+    def config(self) -> dict[str, Any]:
+        """What config.json holds. Raises ValueError for a damaged file, OSError where it cannot be read."""
+        try:
+            config = json.loads(self.config_file.read_text("utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{self.config_file.name} is damaged.") from error
+        if not isinstance(config, dict):
+            raise ValueError(f"{self.config_file.name} is damaged.")
+        return config
+
+    def facts(self) -> dict[str, Any] | None:
+        """How far the run is, from the head of its state; None before the first one was written."""
+        return read_facts(self.state_file) if self.state_file.is_file() else None
+
+    def read(self) -> SavedRun | None:
+        """The run as it was written last; None before that.
+
+        Raises ValueError with a sentence for damaged or foreign files and for a newer format.
+        """
+        if not self.state_file.is_file():
+            return None
+        tensors, facts = unseal(self.state_file)
+        try:
+            record = restore_record(tensors, facts)
+            for number in range(facts["chunks"]):
+                add_chunk(record, unseal(self.chunk_file(number))[0])
+            add_chunk(record, tail_in(tensors))
+        except FileNotFoundError as error:
+            raise ValueError("a part of its trajectory is missing.") from error
+        if len(record.trajectory) != facts["step"] + 1:
+            raise ValueError("its trajectory is incomplete.")
+        return SavedRun(tensors, facts, record)
+
+    def previews(self) -> Iterator[tuple[int | None, Tensor]]:
+        """(step, picture [3, H, W] in 0..1 of 8 bits) of all that can be read; None for the step of the result."""
+        for file in sorted((self.path / "previews").glob("*.png")):
+            if _PREVIEW.fullmatch(file.stem) or file.stem == _RESULT:
+                try:
+                    yield (None if file.stem == _RESULT else int(file.stem)), _read_png(file)
+                except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError):
+                    continue  # it is drawn again
+
+    def size(self) -> int:
+        """Bytes of all its files."""
+        return sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file())
+
+
+def is_run_id(text: str) -> bool:
+    """Whether `text` can be the id of a run, and so is no path."""
+    return _ID.fullmatch(text) is not None
+
+
+def _read_png(file: Path) -> Tensor:
+    with Image.open(file) as image:
+        pixels = image.convert("RGB")
+    levels = torch.frombuffer(bytearray(pixels.tobytes()), dtype=torch.uint8)
+    return levels.view(pixels.height, pixels.width, 3).permute(2, 0, 1) / 255

@@ -1,0 +1,143 @@
+"""All runs in one folder: a run for each key, and more where one was trained anew."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..files.atomic import check_writable, remove_leftovers
+from .folder import RunFolder, is_run_id
+from .kept_run import KeptRun
+from .lock import hold, hold_if_free
+
+_LOCKS = ".locks"
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What a list of runs shows. about: config.json. facts: of the last state."""
+
+    folder: RunFolder
+    about: dict[str, Any]
+    facts: dict[str, Any]
+    size: int
+    """Bytes."""
+    written: float
+    """When the state was written last, in seconds since 1970."""
+
+
+@dataclass(frozen=True)
+class RunStore:
+    """root: the folder that holds the folders of runs. It need not exist."""
+
+    root: Path
+
+    def folder(self, run_id: str) -> RunFolder:
+        """The folder of a run. Raises ValueError for what is not the id of a run: 32 hex digits."""
+        if not is_run_id(run_id):
+            raise ValueError(f"{run_id[:60]!r} is not the id of a run, which has 32 digits of 0-9 and a-f.")
+        return RunFolder(self.root / run_id)
+
+    @contextmanager
+    def open(
+        self, key: str, about: Mapping[str, Any], retrain: bool, waiting: Callable[[str], None]
+    ) -> Iterator[KeptRun]:
+        """The newest run with this key, new if there is none or with `retrain`; no other process has it meanwhile.
+
+        about: for config.json. waiting: called with a sentence while another process trains this run; may raise.
+        A run that cannot be read stays where it is; a new one begins beside it, and `KeptRun.warnings` says so.
+        """
+        number = self._newest(key)
+        if retrain and RunFolder(self.root / run_id(key, number)).path.exists():
+            number += 1
+        warnings: list[str] = []
+        with ExitStack() as locks:
+            problem = self._take_lock(locks, run_id(key, number), waiting)
+            folder, saved = RunFolder(self.root / run_id(key, number)), None
+            while folder.path.exists():
+                try:
+                    saved = folder.read()
+                    break
+                except (ValueError, KeyError, TypeError, OSError) as error:
+                    reason = str(error) if isinstance(error, (ValueError, OSError)) else "its state is incomplete."
+                    warnings.append(
+                        f"The run in {folder.id} cannot be read: {reason} It stays as it is, and a new run begins "
+                        "beside it."
+                    )
+                number += 1
+                folder = RunFolder(self.root / run_id(key, number))
+                problem = self._take_lock(locks, folder.id, waiting)
+            remove_leftovers(folder.path)
+            run = KeptRun(folder, saved, about, problem)
+            run.warnings += warnings
+            try:
+                yield run
+            finally:
+                run.close()
+
+    def runs(self) -> list[RunSummary]:
+        """All runs that can be read, the newest first."""
+        found = []
+        for path in self.root.iterdir() if self.root.is_dir() else ():
+            folder = RunFolder(path)
+            if not is_run_id(path.name):
+                continue
+            with contextlib.suppress(ValueError, OSError):
+                facts = folder.facts()
+                if facts is not None:
+                    written = folder.state_file.stat().st_mtime
+                    found.append(RunSummary(folder, folder.config(), facts, folder.size(), written))
+        return sorted(found, key=lambda run: run.written, reverse=True)
+
+    def delete(self, folder: RunFolder) -> bool:
+        """Deletes a run; False if some process trains it now."""
+        with hold_if_free(self._lock_file(folder.id)) as free:
+            if free:
+                shutil.rmtree(folder.path)
+            return free
+
+    def shrink(self, most_bytes: float, spared: str = "") -> list[RunSummary]:
+        """Deletes finished runs, the oldest first, until all runs take up at most `most_bytes`; returns those deleted.
+
+        spared: id of a run that stays. Runs that can still go on are never deleted.
+        """
+        runs = self.runs()
+        total, deleted = sum(run.size for run in runs), []
+        for run in reversed(runs):
+            if total <= most_bytes:
+                break
+            if run.facts["finished"] and run.folder.id != spared and self.delete(run.folder):
+                total -= run.size
+                deleted.append(run)
+        return deleted
+
+    def _newest(self, key: str) -> int:
+        number = 1
+        while RunFolder(self.root / run_id(key, number + 1)).path.exists():
+            number += 1
+        return number
+
+    def _take_lock(self, locks: ExitStack, run: str, waiting: Callable[[str], None]) -> str:
+        """Holds the lock of a run until `locks` ends. Returns a sentence where the disk does not allow it."""
+        file = self._lock_file(run)
+        try:
+            check_writable(file.with_suffix(".json"))
+            file.parent.mkdir(parents=True, exist_ok=True)
+            locks.enter_context(hold(file, waiting))
+        except (OSError, NotImplementedError) as error:
+            return f"The run cannot be kept on disk: {error}"
+        return ""
+
+    def _lock_file(self, run: str) -> Path:
+        return self.root / _LOCKS / f"{run}.lock"
+
+
+def run_id(key: str, number: int) -> str:
+    """Of the first run with a key, which is the key itself, and of those that were trained anew."""
+    return key if number == 1 else hashlib.sha256(f"{key} {number}".encode()).hexdigest()[:32]
