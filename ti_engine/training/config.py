@@ -141,8 +141,8 @@ class TrainConfig:
     )
     if_exists: str = _setting(
         "reuse",
-        "What happens where the same run is on disk already. reuse: a finished one is returned at once, and one that is "
-        "not finished goes on. retrain: a new one is trained beside it.",
+        "What happens where the same run is on disk already. reuse: a finished one is returned at once, and one that "
+        "is not finished goes on. retrain: a new one is trained beside it.",
         choices=("reuse", "retrain"),
     )
     runs_gb: float = _setting(
