@@ -13,6 +13,7 @@ from ..ti_engine.training.config import setting_limits
 
 CATEGORY = "textual inversion"
 TIEmbedding = io.Custom("TI_EMBEDDING")
+TIRun = io.Custom("TI_RUN")  # a ti_engine.run.folder.RunFolder
 TITrainOptions = io.Custom("TI_TRAIN_OPTIONS")
 _LARGEST_EXACT = 2**53  # browsers count whole numbers exactly up to here
 _T = TypeVar("_T")

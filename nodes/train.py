@@ -3,36 +3,30 @@
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Sequence
+import secrets
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..ti_engine import (
-    TokenEmbedding,
-    TrainConfig,
-    TrainRecord,
-    encode_training_set,
-    result_warnings,
-    setting_warnings,
-    train,
-)
+from ..ti_engine import TokenEmbedding, TrainConfig, result_warnings, setting_warnings
 from ..ti_engine.data.caption_plan import plan_captions
 from ..ti_engine.data.picture_checks import picture_warnings
 from ..ti_engine.files import training_metadata
-from ..ti_engine.memory.out_of_memory import is_out_of_memory, out_of_memory_advice
-from .finished_runs import FinishedRun, FinishedRuns, run_key
+from ..ti_engine.run.about import describe_run
+from ..ti_engine.run.folder import SavedRun
+from ..ti_engine.run.kept_run import KeptRun
+from ..ti_engine.run.key import run_key
 from .host.backend import HostBackend
-from .host.loan.lent_backend import LentBackend
 from .host.page.progress import RunProgress, workflow_id
-from .schema import CATEGORY, TIEmbedding, TITrainOptions, setting, supported
+from .host.run_store import run_store
+from .schema import CATEGORY, TIEmbedding, TIRun, TITrainOptions, setting, supported
 from .shown.loss_plot import loss_plot
 from .shown.train_report import train_report
 from .training_input import caption_lines, picture_names, split_pictures
+from .training_run import learn, preview_pictures
 
 _log = logging.getLogger(__name__)
 # A socket takes one link, and the nodes that put pictures together crop them all to the first one's shape.
@@ -40,14 +34,11 @@ _MORE_IMAGES = ("images_2", "images_3", "images_4", "images_5")
 _MOST_CAPTIONS = 10  # of the pictures that the report shows; the log shows all
 _NOT_TRAINED_AGAIN = (
     "Not trained again: the pictures, captions and models, and all settings that change the vectors, are those of an "
-    "earlier run."
+    "earlier run. To train anew, set if_exists of Training Options to retrain."
 )
-_PREVIEW_PROMPTS = {"object": "a photo of {}", "style": "a painting in the style of {}", "custom": "a photo of {}"}
 
 
 class Train(io.ComfyNode):
-    finished: ClassVar[FinishedRuns] = FinishedRuns()
-
     @classmethod
     def define_schema(cls) -> io.Schema:
         return supported(
@@ -86,6 +77,12 @@ class Train(io.ComfyNode):
                     'with "Picture 2: ". With what = custom also any number of lines that all pictures draw from. '
                     "caption_lines of Training Options chooses, and the report says which it was.",
                 ),
+                TIEmbedding.Input(
+                    "init_from",
+                    optional=True,
+                    tooltip="An embedding whose vectors training starts from, such as a step of an earlier run. Leave "
+                    "initial_words empty then.",
+                ),
                 TITrainOptions.Input("options", optional=True, tooltip="Further settings, from Training Options."),
                 *(io.Image.Input(name, optional=True, tooltip="More pictures, of any size.") for name in _MORE_IMAGES),
             ],
@@ -97,6 +94,7 @@ class Train(io.ComfyNode):
                     tooltip="The preview pictures in the order of their steps; the first is from before training.",
                 ),
                 io.String.Output(display_name="report", tooltip="What was learned, how well, and any warnings."),
+                TIRun.Output(display_name="run", tooltip="The whole run, for Pick Step."),
             ],
         )
 
@@ -118,6 +116,7 @@ class Train(io.ComfyNode):
         resolution: list[int],
         preview_every: list[int],
         captions: list[str] | None = None,
+        init_from: list[TokenEmbedding] | None = None,
         options: list[dict[str, Any]] | None = None,
         images_2: list[Tensor] | None = None,
         images_3: list[Tensor] | None = None,
@@ -129,6 +128,7 @@ class Train(io.ComfyNode):
             batches = (images, images_2, images_3, images_4, images_5)
             pictures, unseen = split_pictures([batch for link in batches for batch in link or ()])
             names = picture_names(len(pictures))
+            start = init_from[0] if init_from else None
             config = TrainConfig(
                 **(options[0] if options else {}),
                 steps=steps[0],
@@ -149,88 +149,52 @@ class Train(io.ComfyNode):
             config = replace(config, templates=plan.templates)
             backend = HostBackend(model[0], clip[0], vae[0])
             config = replace(config, resolution=config.resolution or backend.resolution)
-            warnings = backend.ignored() + setting_warnings(backend, config, len(pictures)) + unseen
+            warnings = backend.ignored() + setting_warnings(backend, config, len(pictures), start) + unseen
             warnings += picture_warnings(pictures, names, config.resolution)
             for warning in warnings:  # in the host's log at once: a run may take hours
                 _log.warning("%s", warning)
             _log.info("\n".join(plan.describe(names)))
-            key = run_key(backend.identity(), pictures, plan.own, config)
-            known = cls.finished.get(key)
-            run = known or _learn(backend, config, pictures, plan.own, progress)
-            cls.finished.keep(key, run)
-            record = replace(run.record, placeholder=config.placeholder)
-            warnings += [text.replace(run.record.placeholder, config.placeholder) for text in record.warnings]
-            warnings += result_warnings(backend, config, record)
-            pairs = plan.describe(names, _MOST_CAPTIONS)
-            report = train_report(backend, config, record, run.seconds, warnings, run.cost, pairs)
-            if known:
-                report += f"\n{_NOT_TRAINED_AGAIN}"
+            models = backend.identity()
+            key = secrets.token_hex(16) if models is None else run_key(models, pictures, plan.own, config, start)
+            about = describe_run(config, backend.description, plan.own, len(pictures), start)
+            store = run_store()
+            with store.open(key, about, config.if_exists == "retrain", progress.phase) as run:
+                progress.follow(run.id)
+                found = run.saved
+                reused = found is not None and found.is_result_of(config)
+                if found is not None and reused:
+                    record = replace(found.record, placeholder=config.placeholder)
+                    record.warnings = [w.replace(found.record.placeholder, config.placeholder) for w in record.warnings]
+                else:
+                    record = learn(backend, config, pictures, plan.own, start, run, progress).record
+            warnings += record.warnings + result_warnings(backend, config, record) + run.warnings
+            warnings += [run.problem] if run.problem else []
+            report = train_report(
+                backend, config, record, run.seconds, warnings, run.notes.get("cost", ""),
+                plan.describe(names, _MOST_CAPTIONS), start,
+            )  # fmt: skip
+            report += f"\n{_history(run, found, reused)}"
             word = record.embedding()
-            metadata = training_metadata(config, record, backend.description, None, len(pictures), run.fingerprint)
+            metadata = training_metadata(
+                config, record, backend.description, None, len(pictures), run.notes.get("fingerprint"), run=run.id
+            )
             embedding = TokenEmbedding(word.vectors, word.placeholder, metadata)
-            on_page = progress.finish(record, run.samples, reused=known is not None)
-            samples = torch.stack([run.samples[step] for step in sorted(run.samples)]).movedim(1, -1)
-        return io.NodeOutput(embedding, loss_plot(record), samples, report, ui=on_page)
+            pictures_by_step = preview_pictures(run, len(record.losses), config.resolution)
+            on_page = progress.finish(record, pictures_by_step, reused)
+            samples = torch.stack([pictures_by_step[step] for step in sorted(pictures_by_step)]).movedim(1, -1)
+            for one in store.shrink(config.runs_gb * 1e9, spared=run.id):
+                _log.warning(
+                    "Deleted the run %s, the oldest, to stay below runs_gb = %g.", one.folder.id, config.runs_gb
+                )
+        return io.NodeOutput(embedding, loss_plot(record), samples, report, run.folder, ui=on_page)
 
 
-def _learn(
-    backend: HostBackend,
-    config: TrainConfig,
-    pictures: list[Tensor],
-    own_captions: Sequence[str | None],
-    progress: RunProgress,
-) -> FinishedRun:
-    """The whole run; what the person sees of it happens in the body of the loop."""
-    started = time.monotonic()
-    progress.phase(f"encoding {len(pictures)} pictures")
-    dataset = encode_training_set(backend, pictures, config, own_captions)
-    prompt = _PREVIEW_PROMPTS[config.what].format(config.placeholder)
-    samples: dict[int, Tensor] = {}
-    record = TrainRecord(config.placeholder)
-
-    def preview(lent: LentBackend, step: int, word: TokenEmbedding) -> None:
-        progress.phase(f"preview at step {step}")
-        try:
-            samples[step] = lent.sample(prompt, word, config.seed, config.resolution)
-        except Exception as error:  # what was learned is worth more than a picture of it
-            if not is_out_of_memory(error):
-                raise
-            progress.phase(f"no memory for a preview at step {step}; training goes on")
-
-    progress.phase("loading the models")
-    try:
-        latents = dataset.mean.shape[1:]
-        with backend.threads(), backend.lent(config.batch_size, latents, config.gradient_checkpointing) as lent:
-            for step in train(lent, dataset, config):
-                record = step.record
-                if not step.index:
-                    for warning in record.warnings:  # now, and not only when hours of training are over
-                        _log.warning("%s", warning)
-                progress.step(step)
-                is_due = config.preview_every and step.index % config.preview_every == 0 and step.index < config.steps
-                if is_due and step.index not in samples:
-                    preview(lent, step.index, record.embedding(step.index))
-                    # At the end the sheet of all follows at once, and a page may show what it has loaded last.
-                    if step.index in samples and not record.stopped:
-                        progress.picture(samples[step.index], step.index)
-            fingerprint = lent.fingerprint()
-            samples.pop(len(record.losses), None)  # of the last state, which need not be the result
-            try:
-                preview(lent, len(record.losses), record.embedding())
-            except (RuntimeError, ValueError) as error:  # not the host's interruption, which is neither
-                # The word is complete: what cannot be drawn must not take it away.
-                _log.warning("There is no picture of the learned word: %s", error, exc_info=True)
-            cost = lent.cost(config.batch_size // record.parts)
-    except Exception as error:
-        if record.losses or not is_out_of_memory(error):
-            raise
-        first_line, *_ = str(error).splitlines() or [type(error).__name__]  # a library may mean something else by it
-        advice = out_of_memory_advice(config.batch_size, config.resolution, config.gradient_checkpointing)
-        raise ValueError(
-            f"The memory of {backend.device} does not hold a step of training. {advice} ({first_line})"
-        ) from error
-    if not record.losses:  # the start is no learned word, and must not be saved as one
-        raise ValueError(record.stopped or "Nothing was learned.")
-    if not samples:
-        samples[0] = torch.zeros(3, config.resolution, config.resolution)
-    return FinishedRun(record, samples, fingerprint, cost, time.monotonic() - started)
+def _history(run: KeptRun, found: SavedRun | None, reused: bool) -> str:
+    """What of the run was there before, and where it lies."""
+    if reused:
+        before = f"{_NOT_TRAINED_AGAIN} "
+    elif found is not None:
+        before = f"Went on from step {found.step}, where the run had stopped. "
+    else:
+        before = ""
+    return f"{before}Run {run.id}, in the folder textual_inversion/{run.id} of the output folder."

@@ -6,15 +6,17 @@ import { createPanel, LEAST_HEIGHT } from "./panel/panel.mjs";
 import { createRuns, findNode } from "./panel/runs.mjs";
 import { addReport, showError, showReport } from "./report/node_report.mjs";
 
+const RUNS = "/textual_inversion/runs";
 const panels = new WeakMap(); // Train node -> its panel
 const rootGraph = () => app.rootGraph ?? app.graph;
-const runs = createRuns(rootGraph, (node) => panels.get(node));
+const runs = createRuns(rootGraph, (node) => panels.get(node), () => api.clientId);
 let kept = { prompt: null, nodes: [] }; // what the host did not execute again of the prompt that it executes now
 
 function addPanel(node) {
   const panel = createPanel({
     isLogarithmic: () => node.properties?.loss_axis === "log",
     setLogarithmic: (flag) => node.setProperty("loss_axis", flag ? "log" : "linear"),
+    ask: (run, wish) => api.fetchApi(`${RUNS}/${run}/${wish}`, { method: "POST" }),
   });
   panels.set(node, panel);
   const widget = node.addDOMWidget("loss_chart", "TI_LOSS_CHART", panel.element, {
@@ -29,8 +31,13 @@ function addPanel(node) {
 
 // What went on while this page was not open.
 async function tellMissedRuns() {
-  const answer = await api.fetchApi("/textual_inversion/runs");
+  const answer = await api.fetchApi(RUNS);
   if (answer.ok) (await answer.json()).forEach(runs.tell);
+}
+
+async function readRun(id) {
+  const answer = await api.fetchApi(`${RUNS}/${encodeURIComponent(id)}`);
+  return answer.ok ? answer.json() : null;
 }
 
 function showOutput(nodeId, output, isKept) {
@@ -72,7 +79,7 @@ app.registerExtension({
   },
 
   afterConfigureGraph() {
-    runs.showAll();
+    runs.showAll(readRun);
   },
 
   // The page gives back what the nodes of a workflow had given out when it is opened again.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ...ti_engine import TrainConfig, TrainRecord
+from ...ti_engine import TokenEmbedding, TrainConfig, TrainRecord
 from ...ti_engine.training.backend import FrozenModels
 from ...ti_engine.training.result import describe_states, standard_error
 from ...ti_engine.training.start_vectors import start_sentence, trained_encoders
@@ -20,18 +20,22 @@ def train_report(
     warnings: Sequence[str] = (),
     cost: str = "",
     captions: Sequence[str] = (),
+    start: TokenEmbedding | None = None,
 ) -> str:
-    """What was learned, how far it came, what it cost, and what to look out for; one fact a line."""
-    done = len(record.trajectory) - 1
+    """What was learned, how far it came, what it cost, and what to look out for; one fact a line.
+
+    start: the embedding that training started from.
+    """
+    done = len(record.losses)
     word = record.embedding()
     lines = [
         f"{config.placeholder}: {word.num_vectors} vector(s), learned in {done} of at most {config.steps} steps and "
-        f"{seconds:.0f} s: {describe_states(record.returned)}.",
+        f"{seconds:.0f} s ({done / max(seconds, 1e-3):.3g} steps a second): {describe_states(record.returned)}.",
         f"Model: {backend.description}.",
         f"Trained for {' + '.join(trained_encoders(backend, config))}, {config.resolution} px{cost and f', {cost}'}.",
     ]
     lines += captions
-    lines.append(start_sentence(backend, config))
+    lines.append(start_sentence(backend, config, start))
     if record.result_losses is not None and 0 in record.sample_losses:
         before, after = record.sample_losses[0], record.result_losses
         error = standard_error(before - after)

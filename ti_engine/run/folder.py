@@ -13,7 +13,9 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from ..training.config import TrainConfig
 from ..training.record import TrainRecord
+from .key import steps_matter
 from .saved_state import restore_record
 from .sealed_file import read_facts, unseal
 from .trajectory import add_chunk, tail_in
@@ -46,6 +48,10 @@ class SavedRun:
     def finished(self) -> bool:
         """Whether it ended by itself: at its last step, or because the loss no longer fell."""
         return self.facts["finished"]
+
+    def is_result_of(self, config: TrainConfig) -> bool:
+        """Whether a run with these settings, and the same key, is over with this state."""
+        return self.finished and (steps_matter(config) or self.step == config.steps)
 
     @property
     def step(self) -> int:

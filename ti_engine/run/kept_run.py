@@ -73,7 +73,7 @@ class KeptRun:
     def keep(self, step: TrainStep) -> None:
         """After every turn of the loop."""
         self._latest = take_snapshot(step.state)
-        if step.loss == step.loss:  # the first turn comes without an update
+        if not step.is_first:
             line = {"step": step.index, "loss": step.loss, "learning_rate": step.learning_rate}
             self._log.append(json.dumps({**line, "seconds": round(self.seconds, 3)}))
         if time.monotonic() >= self._due:

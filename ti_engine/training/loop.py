@@ -47,6 +47,11 @@ class TrainStep:
     def record(self) -> TrainRecord:
         return self.state.record
 
+    @property
+    def is_first(self) -> bool:
+        """Whether this turn comes before an update."""
+        return math.isnan(self.loss)
+
 
 Steps = Generator[TrainStep, None, None]
 

@@ -51,7 +51,7 @@ def check_one_start(config: TrainConfig) -> None:
     """ValueError if there are initial words, for a run that starts from an embedding."""
     if config.initial_words.strip():
         raise ValueError(
-            f"The vectors start either from an embedding (--init-from) or from initial_words, which are "
+            f"The vectors start either from an embedding (init_from) or from initial_words, which are "
             f"{config.initial_words!r}; leave one of the two out."
         )
 

@@ -1,9 +1,14 @@
 // What is known of one training run, as the server's messages hold it whole: { step, steps, batches, smoothed, evaluations, result,
-// stopped, state, sentence, reused }. Pure: no page, no canvas.
+// stopped, state, sentence, reused, run }. Pure: no page, no canvas.
 
 /** What a node shows that has not trained yet. */
 export function emptyHistory() {
-  return { step: -1, steps: 0, batches: [], smoothed: [], evaluations: [], result: null, stopped: null, state: "none", sentence: null, reused: false };
+  return { step: -1, steps: 0, batches: [], smoothed: [], evaluations: [], result: null, stopped: null, state: "none", sentence: null, reused: false, run: null };
+}
+
+/** Whether the run goes on now and can be asked to stop, or for a sample. */
+export function canBeAsked(history) {
+  return history.state === "running" && history.step >= 0 && Boolean(history.run);
 }
 
 /** The last step of the horizontal axis: the whole run while it goes on, what was trained once it has ended. */
@@ -19,7 +24,7 @@ export function summary(history) {
   if (latest) parts.push(`smoothed loss ${shortNumber(latest[1])}`);
   if (history.result) parts.push(`result ${shortNumber(history.result.loss)}, ${history.result.states}`);
   if (history.state === "running" && history.step < 0) parts.push("preparing");
-  if (history.state === "cancelled") parts.push("cancelled");
+  if (history.state === "cancelled") parts.push(history.sentence ?? "cancelled");
   if (history.state === "failed") parts.push(`failed: ${history.sentence}`);
   if (history.state === "done") parts.push(history.stopped ?? "done");
   if (history.reused) parts.push("not trained again");

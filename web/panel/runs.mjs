@@ -1,24 +1,37 @@
-// Which Train node shows which run. Every message of the server holds a whole run and says which workflow and which node
-// it belongs to, so that a run is there again when the user comes back to its workflow, and no other workflow gets it.
+// Which Train node shows which run. Every message of the server holds a whole run, so that a run is there again when the
+// user comes back to its workflow.
 
 const TRAIN_NODE = "TI_Train";
+const RUN = "textual_inversion_run"; // property of a node, saved in the workflow: id of the run that it showed last
 
-/** The runs of a page. `rootGraph` is a function that gives the open graph, `panelOf(node)` a node's panel if it has one. */
-export function createRuns(rootGraph, panelOf) {
-  const newest = new Map(); // "workflow/node" -> run
+/**
+ * The runs of a page.
+ * rootGraph: a function that gives the open graph. panelOf: a function that gives a node's panel, if it has one.
+ * clientId: a function that gives the id by which the server knows this page, also after a reload.
+ *
+ * A node shows the run whose id its workflow holds. It takes a new one over from runs that this page has started: a
+ * template that is open in two tabs has the same ids in both, and neither shows what the other one trains.
+ */
+export function createRuns(rootGraph, panelOf, clientId) {
+  const newest = new Map(); // "workflow/node/client" -> run
+  const place = (run) => `${run.workflow}/${run.node}/${run.client}`;
+
+  function showOn(node, run) {
+    if (run.run) node.properties = { ...node.properties, [RUN]: run.run };
+    panelOf(node)?.show(run);
+  }
 
   function showOne(run) {
     const graph = rootGraph();
-    if (!graph?.id || graph.id !== run.workflow) return;
-    const node = findNode(graph, run.node);
-    if (node?.comfyClass === TRAIN_NODE) panelOf(node)?.show(run);
+    const node = graph?.id && graph.id === run.workflow ? findNode(graph, run.node) : undefined;
+    const isStartedHere = (one) => one === node && run.client === clientId();
+    for (const one of trainNodes(graph)) if (isStartedHere(one) || (run.run && runOf(one) === run.run)) showOn(one, run);
   }
 
   /** A message of the server about a run; an older one than the page has already is left out. */
   function tell(run) {
-    const place = `${run.workflow}/${run.node}`;
-    if (!run.workflow || newest.get(place)?.time > run.time) return;
-    newest.set(place, run);
+    if (!run.workflow || newest.get(place(run))?.time > run.time) return;
+    newest.set(place(run), run);
     showOne(run);
   }
 
@@ -27,14 +40,24 @@ export function createRuns(rootGraph, panelOf) {
 
     /** The host gives out what it has kept of an earlier run, perhaps of another workflow, as the result of this node. */
     tellKept(nodeId, run) {
-      const workflow = rootGraph()?.id;
-      const time = Math.max(run.time, newest.get(`${workflow}/${nodeId}`)?.time ?? 0);
-      tell({ ...run, workflow, node: String(nodeId), time, reused: true });
+      const here = { workflow: rootGraph()?.id, node: String(nodeId), client: clientId() };
+      const time = Math.max(run.time, newest.get(place(here))?.time ?? 0);
+      tell({ ...run, ...here, time, reused: true });
     },
 
-    /** A graph was opened: its nodes are new and show nothing yet. */
-    showAll() {
+    /**
+     * A graph was opened: its nodes are new and show nothing yet.
+     * read: an asynchronous function that gives a run by its id, as the server has it on disk, or null.
+     */
+    async showAll(read) {
       for (const run of newest.values()) showOne(run);
+      const known = new Set([...newest.values()].map((run) => run.run));
+      for (const node of trainNodes(rootGraph())) {
+        const id = runOf(node);
+        if (!id || known.has(id)) continue;
+        const run = await read(id);
+        if (run && runOf(node) === id) panelOf(node)?.show(run);
+      }
     },
   };
 }
@@ -44,7 +67,20 @@ export function findNode(graph, executionId) {
   const path = String(executionId).split(":");
   const last = path.pop();
   // Ids are numbers in older frontends and strings in newer ones.
-  const nodeIn = (g, id) => (g?.nodes ?? g?._nodes ?? []).find((node) => String(node.id) === id);
+  const nodeIn = (g, id) => nodesOf(g).find((node) => String(node.id) === id);
   for (const id of path) graph = nodeIn(graph, id)?.subgraph;
   return nodeIn(graph, last);
+}
+
+function nodesOf(graph) {
+  return graph?.nodes ?? graph?._nodes ?? [];
+}
+
+/** All Train nodes of a graph and of the subgraphs in it. */
+function trainNodes(graph) {
+  return nodesOf(graph).flatMap((node) => (node.comfyClass === TRAIN_NODE ? [node] : trainNodes(node.subgraph)));
+}
+
+function runOf(node) {
+  return node.properties?.[RUN];
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 import uuid
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, ClassVar
 
@@ -23,6 +24,7 @@ _SECONDS_BETWEEN = 0.1
 _LEAST_SHARE = 20  # at most a 20th of the time goes into messages, however long the run is
 _MOST_KEPT = 16  # runs
 _LONGEST_SENTENCE = 2000  # characters of an error
+_FEWEST_TIMED = 3  # updates before the time that is left can be told
 
 
 class RunProgress:
@@ -34,6 +36,8 @@ class RunProgress:
 
     _runs: ClassVar[dict[tuple[str | None, str | None], dict[str, Any]]] = {}
     """(workflow, node) -> the last message about its newest run."""
+    _going_on: ClassVar[dict[str, RunProgress]] = {}
+    """Id of a run on disk -> the one who trains it now."""
 
     def __init__(self, steps: int, workflow: str | None) -> None:
         """workflow: id of the graph that is executed, None if the prompt came without one."""
@@ -41,11 +45,15 @@ class RunProgress:
         self._node_id = None if context is None else context.node_id
         self._prompt_id = None if context is None else context.prompt_id
         self._workflow = workflow
+        self._client = getattr(running_server(), "client_id", None)  # the page that has sent the prompt
         self._bar = comfy.utils.ProgressBar(steps)
         self._steps = steps
         self._next_time = 0.0
         self._name = f"textual_inversion_{uuid.uuid4().hex[:8]}"
-        self._pictures: list[dict[str, str]] = []
+        self._pictures: dict[int, dict[str, str]] = {}
+        self._run_id: str | None = None
+        self._wishes: set[str] = set()
+        self._clock: tuple[int, float] | None = None  # the step and time at which this process began
         self.message: dict[str, Any] = {}
         """The last message about this run."""
         self._tell(chart_of(TrainRecord(""), steps), "running")
@@ -56,18 +64,42 @@ class RunProgress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._run_id is not None:
+            self._going_on.pop(self._run_id, None)
         if error is None:
             return
         cancelled = isinstance(error, memory.InterruptProcessingException)
-        sentence = "cancelled" if cancelled else (str(error) or type(error).__name__)[:_LONGEST_SENTENCE]
-        self._tell(self.message, "cancelled" if cancelled else "failed", sentence)
-        at = f" at step {self.message['step']} of {self._steps}" if self.message["step"] > 0 else ""
-        self._text(f"{'cancelled' if cancelled else 'failed'}{at}")
+        step = self.message["step"]
+        at = f" at step {step} of {self._steps}" if step > 0 else ""
+        goes_on = "; Run goes on from here" if step > 0 and self._run_id is not None else ""
+        state = "cancelled" if cancelled else "failed"
+        failure = (str(error) or type(error).__name__)[:_LONGEST_SENTENCE]
+        self._tell(self.message, state, f"cancelled{goes_on}" if cancelled else failure)
+        self._text(f"{state}{at}{goes_on}")
 
     @classmethod
     def newest(cls) -> list[dict[str, Any]]:
         """The last message about the newest run of every node, oldest first."""
         return list(cls._runs.values())
+
+    @classmethod
+    def ask(cls, run_id: str, wish: str) -> bool:
+        """Asks for `stop` or `sample` at the next step of a run; False if nobody trains it now. From any thread."""
+        progress = cls._going_on.get(run_id)
+        if progress is not None:
+            progress._wishes.add(wish)
+        return progress is not None
+
+    def follow(self, run_id: str) -> None:
+        """From now on this is the run with that id, which can be asked to stop."""
+        self._run_id = run_id
+        self._going_on[run_id] = self
+        self._tell(self.message, "running")
+
+    def take_wishes(self) -> set[str]:
+        """What was asked for since the last call: stop, sample."""
+        wishes, self._wishes = self._wishes, set()
+        return wishes
 
     def phase(self, text: str) -> None:
         """One line on the node. Raises the host's interrupt if the person has cancelled."""
@@ -81,8 +113,8 @@ class RunProgress:
         if began < self._next_time:
             return
         self._bar.update_absolute(step.index, self._steps)
-        loss = f", loss of this batch {step.loss:.4f}" if step.index else ""
-        self._text(f"step {step.index} of {self._steps}{loss}")
+        loss = "" if step.is_first else f", loss of this batch {step.loss:.4f}"
+        self._text(f"step {step.index} of {self._steps}{loss}{self._time_left(step.index, began)}")
         self._tell(chart_of(step.record, self._steps), "running")
         now = time.monotonic()
         self._next_time = now + max(_SECONDS_BETWEEN, _LEAST_SHARE * (now - began))
@@ -101,22 +133,36 @@ class RunProgress:
         sheet = rows_of_pictures([(captions[step], samples[step]) for step in sorted(samples)])
         return {"images": [shown_picture(sheet, self._name)], "loss_chart": [self.message]}
 
-    def picture(self, picture: Tensor, step: int) -> None:
-        """Add a preview [3, H, W] in 0..1 to the pictures that the node shows.
+    def _time_left(self, step: int, now: float) -> str:
+        """For a sentence; empty until a few updates were made."""
+        if self._clock is None:
+            self._clock = step, now
+        first, began = self._clock
+        if step - first < _FEWEST_TIMED:
+            return ""
+        seconds = round((now - began) / (step - first) * (self._steps - step))
+        hours, minutes = seconds // 3600, seconds // 60 % 60
+        return f", {hours}:{minutes:02d}:{seconds % 60:02d} left" if hours else f", {minutes}:{seconds % 60:02d} left"
+
+    def show_previews(self, previews: Mapping[int | None, Tensor]) -> None:
+        """Shows the previews of steps, [3, H, W] in 0..1 each, on the node; the result has its place at the end.
 
         Not also as the host's live preview: pages show that beside these, or instead of them even after the run.
         """
-        self._bar.update_absolute(step, self._steps)
         server = running_server()
         if server is None or self._node_id is None:
             return
-        self._pictures.append(shown_picture(to_image(picture), f"{self._name}_{step:06d}"))
+        for step, picture in previews.items():
+            if step is not None and step not in self._pictures:
+                self._pictures[step] = shown_picture(to_image(picture), f"{self._name}_{step:06d}")
+        if not self._pictures:
+            return
         # All of them each time: pages that are to add pictures to those that a node shows add them twice.
         message = {
             "node": self._node_id,
             "display_node": self._node_id,
             "prompt_id": self._prompt_id,
-            "output": {"images": list(self._pictures)},
+            "output": {"images": [self._pictures[step] for step in sorted(self._pictures)]},
         }
         server.send_sync("executed", message, server.client_id)
 
@@ -126,6 +172,8 @@ class RunProgress:
             "node": self._node_id,
             "prompt_id": self._prompt_id,
             "workflow": self._workflow,
+            "run": self._run_id,
+            "client": self._client,
             "time": time.time(),
             "state": state,
             "sentence": sentence,

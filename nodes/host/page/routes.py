@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
+from ....ti_engine.run.folder import is_run_id
 from .progress import RunProgress, running_server
+from .saved_run import message_of
+
+_WISHES = ("stop", "sample")
 
 
 def add_routes() -> None:
-    """GET /textual_inversion/runs: the newest run of every Train node, as its last message told it.
+    """For pages that open or reload while a run goes on, or after it, also after a restart of the server.
 
-    For pages that open or reload while a run goes on, or after it. Nothing in a request is read.
+    GET /textual_inversion/runs: the newest run of every Train node, as its last message told it.
+    GET /textual_inversion/runs/{run}: the same for one run, read from disk; 404 if there is none.
+    POST /textual_inversion/runs/{run}/{wish}: stop (and keep what was learned) or sample at the next step; 404 if
+    nobody trains that run now.
+
+    {run} is the id of a run, 32 hex digits. Nothing else of a request is read.
     """
     server = running_server()
     if server is None:
@@ -20,3 +30,15 @@ def add_routes() -> None:
     @server.routes.get("/textual_inversion/runs")
     async def runs(request: Any) -> Any:
         return web.json_response(RunProgress.newest())
+
+    @server.routes.get("/textual_inversion/runs/{run}")
+    async def run(request: Any) -> Any:
+        run_id = request.match_info["run"]
+        message = await asyncio.to_thread(message_of, run_id) if is_run_id(run_id) else None
+        return web.json_response(message, status=404 if message is None else 200)
+
+    @server.routes.post("/textual_inversion/runs/{run}/{wish}")
+    async def ask(request: Any) -> Any:
+        run_id, wish = request.match_info["run"], request.match_info["wish"]
+        heard = is_run_id(run_id) and wish in _WISHES and RunProgress.ask(run_id, wish)
+        return web.json_response({"heard": heard}, status=200 if heard else 404)

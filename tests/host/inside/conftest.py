@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -14,6 +15,7 @@ sys.path += [str(HERE), *(str(HERE / folder) for folder in ("models", "text", "l
 args.cpu = True  # before the host's modules look for devices
 torch.set_num_threads(1)
 
+import folder_paths  # noqa: E402
 from in_host import REFERENCE, plugin  # noqa: E402
 
 SETTINGS = dict(
@@ -36,12 +38,25 @@ def backend(models):
 
 
 @pytest.fixture
-def train(models):
-    """Runs the Train node as the host does, in inference mode; settings by name, each a list."""
+def output_folder(tmp_path):
+    """The host's output folder, new for every test."""
+    before = folder_paths.get_output_directory()
+    folder_paths.set_output_directory(str(tmp_path / "output"))
+    yield tmp_path / "output"
+    folder_paths.set_output_directory(before)
 
-    def run(**changes):
+
+@pytest.fixture
+def train(models, output_folder):
+    """Runs the Train node as the host does, in inference mode; settings by name, each a list.
+
+    With anew=False a run that is on disk is not trained again, as in the host; here it is, unless asked otherwise.
+    """
+
+    def run(anew=True, **changes):
         node = plugin("nodes.train").Train
-        node.finished = plugin("nodes.finished_runs").FinishedRuns()  # or the second run of a test would be the first
+        if anew:
+            shutil.rmtree(output_folder, ignore_errors=True)
         sockets = dict(model=[models.model], clip=[models.clip], vae=[models.vae])
         with torch.inference_mode():
             pictures = [torch.rand(2, 64, 80, 3, generator=torch.Generator().manual_seed(0))]

@@ -62,7 +62,7 @@ def vectors(result):
 
 
 def test_what_comes_out(train):
-    embedding, plot, samples, report = train(preview_every=[2], num_vectors=[2])
+    embedding, plot, samples, report, _ = train(preview_every=[2], num_vectors=[2])
     rows = embedding.vectors["clip_l"]
     assert rows.shape == (2, 128) and rows.dtype == torch.float32 and not rows.requires_grad
     assert plot.shape == (1, 432, 768, 3)

@@ -119,12 +119,13 @@ def training_metadata(
     num_pictures: int,
     model_fingerprint: str | None = None,
     started_from: Mapping[str, str] | None = None,
+    run: str | None = None,
 ) -> dict[str, str]:
     """How a word was learned, as metadata for its TokenEmbedding: one JSON record, without paths or names of people.
 
     model_hash: SHA-256 of the weights file in hex; model_fingerprint: another mark of the weights, where there is no
-    file. started_from: "file" and "sha256" of the embedding whose vectors it started from. The loss curve is thinned to
-    MAX_CURVE_POINTS.
+    file. started_from: "file" and "sha256" of the embedding whose vectors it started from. run: id of the run on disk.
+    The loss curve is thinned to MAX_CURVE_POINTS.
     """
     stride = max(1, math.ceil(len(record.losses) / MAX_CURVE_POINTS))
     steps = len(record.trajectory) - 1
@@ -134,6 +135,7 @@ def training_metadata(
         "versions": {"textual_inversion": VERSION, "torch": torch.__version__},
         "model": {"name": model_name, "sha256": model_hash, "fingerprint": model_fingerprint},
         "started_from": None if started_from is None else dict(started_from),
+        "run": run,
         "num_pictures": num_pictures,
         "steps": steps,
         "returned_steps": [record.returned[0], record.returned[-1]],

@@ -1,0 +1,103 @@
+"""A run of Train Textual Inversion: the loop, and what the person sees and asks for while it goes on."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..ti_engine import RunState, TokenEmbedding, TrainConfig, encode_training_set, start_run, train
+from ..ti_engine.memory.out_of_memory import is_out_of_memory, out_of_memory_advice
+from ..ti_engine.run.kept_run import KeptRun
+from ..ti_engine.training.loop import compare_candidates
+from .host.backend import HostBackend
+from .host.loan.lent_backend import LentBackend
+from .host.page.progress import RunProgress
+
+_log = logging.getLogger(__name__)
+_PREVIEW_PROMPTS = {"object": "a photo of {}", "style": "a painting in the style of {}", "custom": "a photo of {}"}
+
+
+def learn(
+    backend: HostBackend,
+    config: TrainConfig,
+    pictures: list[Tensor],
+    own_captions: Sequence[str | None],
+    start: TokenEmbedding | None,
+    run: KeptRun,
+    progress: RunProgress,
+) -> RunState:
+    """Trains from where `run` is to the end, or until the person stops it; returns the state at the end.
+
+    start: the embedding that a new run starts from, if it is not to start from the initial words.
+    """
+    progress.phase(f"encoding {len(pictures)} pictures")
+    dataset = encode_training_set(backend, pictures, config, own_captions)
+    prompt = _PREVIEW_PROMPTS[config.what].format(config.placeholder)
+
+    def preview(lent: LentBackend, step: int | None, word: TokenEmbedding) -> None:
+        """step: None for the result."""
+        which = "of the result" if step is None else f"at step {step}"
+        progress.phase(f"preview {which}")
+        try:
+            run.keep_preview(step, lent.sample(prompt, word, config.seed, config.resolution))
+        except Exception as error:  # what was learned is worth more than a picture of it
+            if not is_out_of_memory(error):
+                raise
+            progress.phase(f"no memory for a preview {which}; training goes on")
+
+    progress.phase("loading the models")
+    state: RunState | None = None
+    try:
+        latents = dataset.mean.shape[1:]
+        with backend.threads(), backend.lent(config.batch_size, latents, config.gradient_checkpointing) as lent:
+            state = start_run(lent, config, start)
+            run.restore(state)
+            record, stopped_by_hand = state.record, False
+            for step in train(lent, dataset, config, state):
+                run.keep(step)
+                progress.step(step)
+                if step.is_first:
+                    progress.show_previews(run.previews)
+                    for warning in record.warnings:  # now, and not only when hours of training are over
+                        _log.warning("%s", warning)
+                wanted = progress.take_wishes()
+                due = config.preview_every and step.index % config.preview_every == 0 and step.index < config.steps
+                if step.index not in run.previews and (due or "sample" in wanted):
+                    preview(lent, step.index, record.embedding(step.index))
+                    if step.index in run.previews:
+                        progress.show_previews(run.previews)
+                if "stop" in wanted and record.losses and step.index < state.last_step(config):
+                    stopped_by_hand = True
+                    compare_candidates(lent, dataset, config, state)
+                    record.stopped = f"Stopped by hand after step {step.index}. Run again to go on from there."
+                    break
+            run.notes = {"fingerprint": lent.fingerprint(), "cost": lent.cost(config.batch_size // record.parts)}
+            if record.losses:
+                try:
+                    preview(lent, None, record.embedding())
+                except (RuntimeError, ValueError) as error:  # not the host's interruption, which is neither
+                    # The word is complete: what cannot be drawn must not take it away.
+                    _log.warning("There is no picture of the learned word: %s", error, exc_info=True)
+                run.finish(state, stopped_by_hand)
+    except Exception as error:
+        if (state is not None and state.record.losses) or not is_out_of_memory(error):
+            raise
+        first_line, *_ = str(error).splitlines() or [type(error).__name__]  # a library may mean something else by it
+        advice = out_of_memory_advice(config.batch_size, config.resolution, config.gradient_checkpointing)
+        raise ValueError(
+            f"The memory of {backend.device} does not hold a step of training. {advice} ({first_line})"
+        ) from error
+    if not record.losses:  # the start is no learned word, and must not be saved as one
+        raise ValueError(record.stopped or "Nothing was learned.")
+    return state
+
+
+def preview_pictures(run: KeptRun, steps: int, resolution: int) -> dict[int, Tensor]:
+    """Step -> picture [3, H, W] in 0..1, that of the result under `steps`; a black one if there is none at all."""
+    pictures = {step: picture for step, picture in run.previews.items() if step is not None and step < steps}
+    if None in run.previews:
+        pictures[steps] = run.previews[None]
+    return pictures or {0: torch.zeros(3, resolution, resolution)}
