@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import importlib
 import io
+import re
 import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from .early_interrupt import interrupt_ends_the_program
 
@@ -40,6 +41,11 @@ exit codes: 0 done, 2 a sentence on stderr says what to change, 130 stopped with
 
 
 class _Parser(argparse.ArgumentParser):
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        # What argparse takes for a number and not for an option: its own pattern knows neither -0,6 nor -1e-3.
+        self._negative_number_matcher = re.compile(r"-[.,]?\d")
+
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message} (--help lists the options)\n")
 

@@ -51,10 +51,22 @@ def test_weights_that_make_a_word_far_longer_are_told(capsys: Output) -> None:
         assert told in error and ("dominate" in error) == bool(told)
 
 
-def test_weights_may_be_negative(word_files: Any) -> None:
-    flags = ["--weights", "1.5", "-0.5", "--output", "a.safetensors"]
+@pytest.mark.parametrize(
+    ("weights", "of_cat", "of_dog"),
+    [
+        ("1.5 -0.5", 1.5, -0.5),
+        ("-0.6 1", -0.6, 1),
+        ("-0,6 1", -0.6, 1),
+        ("1 -,5", 1, -0.5),
+        ("-6e-1 1", -0.6, 1),
+        ("-0.6,1", -0.6, 1),
+        ("-0,6;1", -0.6, 1),
+    ],
+)
+def test_weights_may_be_negative(word_files: Any, weights: str, of_cat: float, of_dog: float) -> None:
+    flags = ["--weights", *weights.split(), "--output", "a.safetensors"]
     assert run("merge", "cat.safetensors", "dog.safetensors", *flags) == 0
-    torch.testing.assert_close(vectors_in("a.safetensors"), 1.5 * word_files.cat - 0.5 * word_files.dog)
+    torch.testing.assert_close(vectors_in("a.safetensors"), of_cat * word_files.cat + of_dog * word_files.dog)
 
 
 def test_slerp_and_concat(word_files: Any, capsys: Output) -> None:
@@ -117,6 +129,7 @@ def test_words_of_different_lengths_are_cut_to_be_merged(word_files: Any) -> Non
         ("merge cat.safetensors king.safetensors --output new.safetensors", "cat has 2 vectors and king 1 vector"),
         ("merge cat.safetensors --weights 1 2 --output new.safetensors", "read as 1 and 2, which is 2 for 1 word;"),
         ("merge cat.safetensors dog.safetensors --weights 1 nan --output new.safetensors", "finite numbers"),
+        ("merge cat.safetensors dog.safetensors --weights -0,6 --output new.safetensors", "write -0.6 or -0; 6."),
         ("merge cat.safetensors cat.safetensors --weights 1 -1 --output new.safetensors", "cancel out"),
         ("merge cat.safetensors --add man --output new.safetensors", "or name it with --model"),
         ("merge cat.safetensors --rescale --output new.safetensors", "or name it with --model"),
