@@ -15,6 +15,7 @@ from ..ti_engine.training.loop import compare_candidates
 from .host.backend import HostBackend
 from .host.loan.lent_backend import LentBackend
 from .host.page.progress import RunProgress
+from .shown.train_report import missing_previews
 
 _log = logging.getLogger(__name__)
 _PREVIEW_PROMPTS = {"object": "a photo of {}", "style": "a painting in the style of {}", "custom": "a photo of {}"}
@@ -37,6 +38,8 @@ def learn(
     dataset = encode_training_set(backend, pictures, config, own_captions)
     prompt = _PREVIEW_PROMPTS[config.what].format(config.placeholder)
 
+    missing: list[int] = []
+
     def preview(lent: LentBackend, step: int | None, word: TokenEmbedding) -> None:
         """step: None for the result."""
         which = "of the result" if step is None else f"at step {step}"
@@ -46,6 +49,7 @@ def learn(
         except Exception as error:  # what was learned is worth more than a picture of it
             if not is_out_of_memory(error):
                 raise
+            missing.append(len(record.losses) if step is None else step)
             progress.phase(f"no memory for a preview {which}; training goes on")
 
     progress.phase("loading the models")
@@ -81,6 +85,7 @@ def learn(
                 except (RuntimeError, ValueError) as error:  # not the host's interruption, which is neither
                     # The word is complete: what cannot be drawn must not take it away.
                     _log.warning("There is no picture of the learned word: %s", error, exc_info=True)
+                record.warnings += missing_previews(missing)
                 run.finish(state, stopped_by_hand)
     except Exception as error:
         if (state is not None and state.record.losses) or not is_out_of_memory(error):

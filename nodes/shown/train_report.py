@@ -8,8 +8,10 @@ from ...ti_engine import TokenEmbedding, TrainConfig, TrainRecord
 from ...ti_engine.training.backend import FrozenModels
 from ...ti_engine.training.result import describe_states, standard_error
 from ...ti_engine.training.start_vectors import start_sentence, trained_encoders
+from ...ti_engine.word.families import and_list
 
 _NEAREST = 5
+_MOST_STEPS = 5  # that one sentence lists
 
 
 def train_report(
@@ -56,3 +58,15 @@ def train_report(
             nearest = ", ".join(f"{w} {c:.2f}" for w, c in backend.nearest_words(key, row, _NEAREST))
             lines.append(f"Words nearest to vector {number}: {nearest}.")
     return "\n".join([*lines, *(f"Warning: {warning}" for warning in warnings)])
+
+
+def missing_previews(steps: Sequence[int]) -> list[str]:
+    """The warning about previews, by their steps, that did not fit into memory; empty if all did."""
+    if not steps:
+        return []
+    if len(steps) == 1:
+        return [f"There was no memory for the preview at step {steps[0]}."]
+    listed = [str(step) for step in steps[:_MOST_STEPS]]
+    if len(steps) > _MOST_STEPS:
+        listed.append(f"{len(steps) - _MOST_STEPS} more")
+    return [f"There was no memory for the previews at steps {and_list(listed)}."]

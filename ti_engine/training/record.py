@@ -39,7 +39,8 @@ class TrainRecord:
     last_good: int | None = None
     """The last step with good vectors, where trouble ended the run after it; None if the run ended as planned."""
     warnings: list[str] = field(default_factory=list)
-    """About captions in which a text encoder does not read the whole word; there before the first update."""
+    """About captions in which a text encoder does not read the whole word, before the first update; what happened
+    outside of the loop, such as previews that could not be drawn, is the caller's to add."""
 
     @property
     def evaluations(self) -> dict[int, float]:

@@ -279,7 +279,9 @@ def test_a_preview_without_memory_does_not_end_the_run(models, train, monkeypatc
     plain = vectors(train())
     monkeypatch.setattr(plugin("nodes.host.sampling").comfy.sample, "sample", full)
     monkeypatch.setattr(loan, "_take", lambda self: (there_when_taken.extend(one() for one in held), take(self)))
-    assert torch.equal(vectors(train(preview_every=[1])), plain)
+    result = train(preview_every=[1])
+    assert torch.equal(vectors(result), plain)
+    assert "Warning: There was no memory for the previews at steps 0, 1, 2 and 3." in result[3]
     assert there_when_taken and set(there_when_taken) == {None}  # its memory is free for what training needs
     assert_same(before, snapshot(models))
 
