@@ -43,29 +43,44 @@ def deterministic_kernels() -> Iterator[None]:
         torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = cudnn
 
 
-@contextmanager
-def nondeterministic_operations(names: list[str]) -> Iterator[None]:
-    """Adds to `names`, at its end, those of the operations inside for which torch has no deterministic kernel.
+class NondeterministicOperations:
+    """Collects the operations without a deterministic kernel from torch's warnings, which then do not reach the log.
 
-    To be put around `deterministic_kernels`. All other warnings are passed on.
+    names: gets them at its end, each once. All other warnings are passed on, also each once: where it listens again and
+    again, Python forgets which of them it has shown.
     """
-    always, caught = torch.is_warn_always_enabled(), []
-    try:
-        with warnings.catch_warnings(record=True) as caught:
+
+    def __init__(self, names: list[str]) -> None:
+        self._names = names
+        self._passed_on: set[tuple[str, type[Warning], str, int]] = set()
+
+    @contextmanager
+    def collected(self) -> Iterator[None]:
+        """To be put around `deterministic_kernels`. A generator must not yield inside of this one either."""
+        always = torch.is_warn_always_enabled()
+        with warnings.catch_warnings():
+            show = warnings.showwarning
+
+            def collect(message: Any, category: type[Warning], filename: str, line: int, *where: Any) -> None:
+                text = str(message)
+                if "CuBLAS" in text:
+                    return
+                name = next((before for sign in _SIGNS if (before := _before(sign, text))), None)
+                if name is None:
+                    if (text, category, filename, line) not in self._passed_on:
+                        self._passed_on.add((text, category, filename, line))
+                        show(message, category, filename, line, *where)
+                elif name not in self._names:
+                    self._names.append(name)
+
             for sign in _SIGNS:
                 warnings.filterwarnings("always", message=f".*{sign}")
+            warnings.showwarning = collect
             torch.set_warn_always(True)  # torch says it of attention only once in the life of a process
-            yield
-    finally:
-        torch.set_warn_always(always)
-        for warning in caught:
-            name = next((text for sign in _SIGNS if (text := _before(sign, str(warning.message)))), None)
-            if "CuBLAS" in str(warning.message):
-                continue
-            if name is None:
-                warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
-            elif name not in names:
-                names.append(name)
+            try:
+                yield
+            finally:
+                torch.set_warn_always(always)
 
 
 def _before(sign: str, message: str) -> str | None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Generator
-from contextlib import nullcontext
 from dataclasses import dataclass
 
 from ..data.training_set import TrainingSet
@@ -20,7 +19,7 @@ from ..method.learning_rate import SCHEDULES, cool_down, warm_up
 from .backend import Backend
 from .caption_windows import caption_warnings
 from .config import TrainConfig
-from .determinism import nondeterministic_operations
+from .determinism import NondeterministicOperations
 from .evaluation_set import draw_evaluation_set
 from .gradients import clip_gradient, compute_gradient
 from .problems import gradient_problem
@@ -73,7 +72,7 @@ def _ends_with_a_result(loop: Callable[..., Steps]) -> Callable[..., Steps]:
             advice = out_of_memory_advice(config.batch_size, config.resolution, config.gradient_checkpointing)
             state.record.stopped = f"There was no memory for step {state.step + 1}. {advice}"
             state.record.last_good = state.step
-        with out_of_memory_forgiven():
+        with out_of_memory_forgiven(), NondeterministicOperations(state.record.nondeterministic).collected():
             compare_candidates(backend, dataset, config, state)
 
     return train
@@ -97,18 +96,20 @@ def train(backend: Backend, dataset: TrainingSet, config: TrainConfig, state: Ru
     record.warnings = caption_warnings(backend, dataset.captions.all(), config)
     evaluation_set = draw_evaluation_set(backend, dataset, config)
     ladder = Ladder(backend, config.batch_size, state.parts, config.gradient_checkpointing != "off")
+    nondeterministic = NondeterministicOperations(record.nondeterministic)
     if config.gradient_checkpointing == "on":
         backend.save_memory()
-    if not record.trajectory:
-        state.keep_vectors()
-        record.sample_losses[0] = ladder.run(evaluation_set.losses, backend, state.vectors)
-    for step, losses in record.sample_losses.items():
-        if len(losses) != len(evaluation_set.samples.captions):  # of a run with fewer steps, which goes on now
-            record.sample_losses[step] = ladder.run(evaluation_set.losses, backend, record.trajectory[step])
+    with nondeterministic.collected():
+        if not record.trajectory:
+            state.keep_vectors()
+            record.sample_losses[0] = ladder.run(evaluation_set.losses, backend, state.vectors)
+        for step, losses in record.sample_losses.items():
+            if len(losses) != len(evaluation_set.samples.captions):  # of a run with fewer steps, which goes on now
+                record.sample_losses[step] = ladder.run(evaluation_set.losses, backend, record.trajectory[step])
     yield TrainStep(state.step, math.nan, 0.0, state)
     while state.step < state.last_step(config):
         samples = draw_samples(backend.schedule, dataset, config, state.generator)
-        with nullcontext() if record.losses else nondeterministic_operations(record.nondeterministic):
+        with nondeterministic.collected():
             loss = compute_gradient(backend, samples, words, state.loss_scale, ladder)
         if problem := gradient_problem(state, loss):
             record.stopped, record.last_good = problem
@@ -117,7 +118,7 @@ def train(backend: Backend, dataset: TrainingSet, config: TrainConfig, state: Ru
             clip_gradient(state.vectors, backend.encoders, config.gradient_clip)
         learning_rate = config.learning_rate * learning_rate_factor(config, state.step + 1, state.cool_down)
         state.update(loss, learning_rate, ladder)
-        with out_of_memory_forgiven():  # the next update will say so, if there is one
+        with out_of_memory_forgiven(), nondeterministic.collected():  # the next update will say so, if there is one
             if config.evaluate_every and state.step % config.evaluate_every == 0:
                 record.sample_losses[state.step] = ladder.run(evaluation_set.losses, backend, state.vectors)
             if window_ends(config, state.step) and state.cool_down is None:

@@ -11,8 +11,8 @@ import torch.utils.deterministic
 from torch import Tensor
 from toy import ToyBackend, noisy_set, toy_config
 
-from ti_engine import result_warnings, train
-from ti_engine.training.determinism import deterministic_kernels, nondeterministic_operations
+from ti_engine import TrainRecord, result_warnings, train
+from ti_engine.training.determinism import NondeterministicOperations, deterministic_kernels
 
 DETERMINISTIC: Any = torch.utils.deterministic
 
@@ -49,7 +49,7 @@ def test_flags_come_back_after_success_and_error(mode):
         assert torch.is_deterministic_algorithms_warn_only_enabled() == (mode < 2)  # a stricter wish stays
         assert not torch.backends.cudnn.benchmark
     assert flags() == before
-    with pytest.raises(KeyError), nondeterministic_operations([]), deterministic_kernels():
+    with pytest.raises(KeyError), NondeterministicOperations([]).collected(), deterministic_kernels():
         raise KeyError
     assert flags() == before
 
@@ -65,31 +65,65 @@ def test_the_caller_of_the_loop_never_sees_other_flags(mode):
     assert flags() == before
 
 
-def test_operations_that_cannot_be_repeated_are_named_every_time_and_other_warnings_passed_on():
+def test_operations_that_cannot_be_repeated_are_named_every_time_and_other_warnings_passed_on_once():
     for _ in range(2):
-        names = []
-        other = pytest.warns(UserWarning, match="something else")
-        with other, nondeterministic_operations(names), deterministic_kernels():
-            put_twice()
-            torch.zeros(3).add(1)
-            warnings.warn("something else", stacklevel=1)
+        names: list[str] = []
+        operations = NondeterministicOperations(names)
+        with pytest.warns() as shown:
+            for _ in range(3):
+                with operations.collected(), deterministic_kernels():
+                    put_twice()
+                    torch.zeros(3).add(1)
+                    warnings.warn("something else", stacklevel=1)
         assert names == ["put_"]
+        assert [str(warning.message) for warning in shown] == ["something else"]
     names = []
-    with nondeterministic_operations(names), deterministic_kernels():
+    with NondeterministicOperations(names).collected(), deterministic_kernels():
         torch.zeros(3).add(1)
     assert names == []
 
 
 class PutsTwice(ToyBackend):
+    """In one call with gradients, or in one without, an operation of the model cannot be repeated."""
+
+    def __init__(self, call: int, with_gradients: bool) -> None:
+        """call: from 0; from -1 no operation is such a one."""
+        super().__init__()
+        self.call, self.with_gradients, self.calls = call, with_gradients, 0
+
     def denoise(self, *arguments: Any) -> Tensor:
-        put_twice()
+        if torch.is_grad_enabled() == self.with_gradients:
+            if self.calls == self.call:
+                put_twice()
+            self.calls += 1
         return super().denoise(*arguments)
 
 
-def test_a_run_says_which_of_its_operations_cannot_be_repeated():
-    for backend, operations in ((PutsTwice(), ["put_"]), (ToyBackend(), [])):
-        config = toy_config(steps=3)
+@pytest.mark.parametrize("with_gradients", [True, False])
+def test_a_run_names_every_operation_that_cannot_be_repeated_and_the_log_stays_quiet(
+    with_gradients: bool, recwarn: pytest.WarningsRecorder
+) -> None:
+    """Updates, evaluations on the way, and the comparison of what the run may return, which comes last."""
+    config = toy_config(steps=3, evaluate_every=1)
+
+    def run(call: int) -> tuple[PutsTwice, TrainRecord]:
+        backend = PutsTwice(call, with_gradients)
         *_, last = train(backend, noisy_set(backend), config)
-        assert last.record.nondeterministic == operations
-        told = [sentence for sentence in result_warnings(backend, config, last.record) if "put_" in sentence]
-        assert len(told) == len(operations)
+        return backend, last.record
+
+    backend, record = run(-1)
+    assert record.nondeterministic == []
+    assert not [sentence for sentence in result_warnings(backend, config, record) if "deterministic" in sentence]
+    for call in range(backend.calls):
+        backend, record = run(call)
+        assert record.nondeterministic == ["put_"] and not recwarn.list
+        (told,) = [sentence for sentence in result_warnings(backend, config, record) if "put_" in sentence]
+        assert "the same seed may give slightly different vectors" in told
+
+
+def test_a_run_that_goes_on_names_them_too(recwarn: pytest.WarningsRecorder) -> None:
+    config = toy_config(steps=3)
+    half = [step.state.copy() for step in train(ToyBackend(), noisy_set(ToyBackend()), config)][1]
+    backend = PutsTwice(0, with_gradients=True)
+    *_, last = train(backend, noisy_set(backend), config, half)
+    assert last.record.nondeterministic == ["put_"] and not recwarn.list
