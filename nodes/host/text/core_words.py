@@ -12,7 +12,8 @@ from ....ti_engine.word.families import and_list
 from ....ti_engine.word.placeholder import other_names
 from ..models.encoders import text_encoders
 from .folders import CORE_EXTENSIONS, embedding_files, same_file, without_ending
-from .prompt import LookUp, Tokens, positions
+from .prompt import LookUp, Tokens
+from .reading import places_of
 
 _BEHIND_NAME = re.compile(r":(?:nan|inf|[-+.\de]*)$")  # a weight
 
@@ -26,9 +27,7 @@ def core_words(clip: Any, look_ups: Sequence[LookUp], tokens: Tokens) -> dict[st
     words: dict[str, dict[str, Tensor]] = {look_up.name: {} for look_up in look_ups}
     for look_up in look_ups:
         rows = look_up.rows
-        if rows is None or rows.shape[-1] != widths[look_up.encoder]:
-            continue
-        if any(positions(tokens, {look_up.encoder: rows}).values()):
+        if rows is not None and rows.shape[-1] == widths[look_up.encoder] and places_of(tokens, rows):
             words[look_up.name][look_up.encoder] = rows
     return words
 

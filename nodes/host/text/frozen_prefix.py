@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from ....ti_engine.memory.checkpointing import Forward, lent_forwards
 from ..models.encoders import text_encoders
-from .prompt import positions, tokenize
+from .prompt import tokenize
+from .reading import places_of
 
 _LEAST = 16  # tokens; for fewer, one more operation in every layer is not worth it
 _CAPTIONS = "S*", "a photo of S*"  # with nothing in common but what the host puts in front of them
@@ -39,11 +40,11 @@ def prompt_prefixes(clip: Any) -> dict[SDClipModel, list[int]]:
     one, other = (tokenize(clip, caption, {"S*": vectors}, weights=False) for caption in _CAPTIONS)
     found = {}
     for key, network in continuing.items():
-        for name, places in positions(one, {key: vectors[key]}).items():
+        for name in {place.key for place in places_of(one, vectors[key])}:
             pairs = zip(one[name][0], other[name][0], strict=False)
             common = [token for (token, *_), _ in takewhile(lambda pair: _equal(pair[0][0], pair[1][0]), pairs)]
             # Where a text is filled up in front, what stands there sees what follows.
-            if places and len(common) >= _LEAST and network.special_tokens.get("pad") not in common:
+            if len(common) >= _LEAST and network.special_tokens.get("pad") not in common:
                 found[network] = common
     return found
 

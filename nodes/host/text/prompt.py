@@ -138,19 +138,6 @@ def _mark(text: str, markers: Mapping[str, str]) -> str:
     return text
 
 
-def positions(tokens: Tokens, vectors: Mapping[str, Tensor]) -> dict[str, list[int]]:
-    """Token key -> places, counted from 0 over all chunks, at which rows of `vectors` stand."""
-    storages = {rows.untyped_storage().data_ptr() for rows in vectors.values()}
-    return {
-        key: [
-            place
-            for place, (token, *_) in enumerate(pair for chunk in chunks for pair in chunk)
-            if isinstance(token, Tensor) and token.untyped_storage().data_ptr() in storages
-        ]
-        for key, chunks in tokens.items()
-    }
-
-
 def _without_word(tokenizer: SDTokenizer, markers: Sequence[str], weights: bool) -> SDTokenizer:
     """A copy of a tokenizer without a network of its own, which reads a plain word where a learned one stands."""
     copied = copy.copy(tokenizer)

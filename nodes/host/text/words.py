@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import accumulate
 from typing import Any
 
 from torch import Tensor
@@ -20,7 +21,8 @@ from .broken_prompt import why_broken
 from .core_words import core_word_lines, core_words, unread_name_lines
 from .folders import embedding_path
 from .named_files import file_placeholder, name_files
-from .prompt import LookUp, contains, positions, tokenize
+from .prompt import LookUp, contains, tokenize
+from .reading import places_of
 from .reading_report import check_read, cut_core_lines, placing_lines, unread_lines
 
 
@@ -162,8 +164,10 @@ def _not_as_it_says(embedding: TokenEmbedding, used: Mapping[str, Tensor]) -> li
 def _applied(placeholder: str, vectors: Mapping[str, Tensor], tokens: Any) -> str:
     count = max(len(rows) for rows in vectors.values())
     norm = next(iter(vectors.values())).float().norm(dim=1).mean()
-    places = next(iter(positions(tokens, vectors).values()))
-    length = sum(len(chunk) for chunk in next(iter(tokens.values())))
+    key, chunks = next(iter(tokens.items()))
+    *begins, length = accumulate(map(len, chunks), initial=0)
+    found = [place for rows in vectors.values() for place in places_of(tokens, rows) if place.key == key]
+    places = sorted({begins[place.chunk] + place.index for place in found})
     plural = "vector" if count == 1 else "vectors"
     where = ", ".join(_ranges(places))
     return f"{placeholder}: {count} {plural} at position {where} of {length}, mean length {norm:.3g}."
