@@ -52,8 +52,8 @@ def run_template(client: ComfyClient, number: int, steps: int | None) -> dict[st
     run = client.run(prompt, timeout=3600)
     if run.ending != "execution_success":
         raise SystemExit(f"Template {number}: {run.events[-1]}")
-    shown_nodes = [node for node in workflow["nodes"] if node["type"] in info]
-    titles = {str(n["id"]): n.get("title") or info[n["type"]]["display_name"] for n in shown_nodes}
+    known_nodes = [node for node in workflow["nodes"] if node["type"] in info]
+    titles = {str(n["id"]): n.get("title") or info[n["type"]]["display_name"] for n in known_nodes}
     return {titles[node]: client.pictures(shown) for node, shown in run.outputs.items() if shown.get("images")}
 
 

@@ -28,8 +28,8 @@ from .world import (
     TEXTURES,
     UNNAMED_TEXTURES,
     Objects,
+    attribute_objects,
     draw_scenes,
-    plain_objects,
 )
 
 _TRAINED = torch.tensor(
@@ -69,8 +69,8 @@ class Scenes:
         device = generator.device
         named = (self.noun >= 0) & (self.noun < NUM_NOUNS)
         nouns = noun_objects()[self.noun.clamp(0, NUM_NOUNS - 1)]
-        first = plain_objects(self.shape, self.colour, self.texture).where(~named, nouns)
-        second = plain_objects(self.second_shape, self.second_colour, torch.zeros_like(self.texture))
+        first = attribute_objects(self.shape, self.colour, self.texture).where(~named, nouns)
+        second = attribute_objects(self.second_shape, self.second_colour, torch.zeros_like(self.texture))
         background, style, relation = (t.to(device) for t in (self.background, self.style, self.relation))
         return draw_scenes(first.to(device), background, generator, style, second.to(device), relation)
 

@@ -74,7 +74,7 @@ class Objects:
         return Objects(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
 
 
-def plain_objects(shape: Tensor, colour: Tensor, texture: Tensor) -> Objects:
+def attribute_objects(shape: Tensor, colour: Tensor, texture: Tensor) -> Objects:
     """Objects that the vocabulary can spell out: indices into SHAPES, COLOURS, TEXTURES, each [N]."""
     rgb = COLOUR_RGB[colour]
     return Objects(shape, rgb, texture, shape, torch.zeros(len(shape)), rgb)

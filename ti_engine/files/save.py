@@ -109,7 +109,7 @@ def _picture_file(
         )
     from .containers.picture_file import write_picture
 
-    return write_picture(_a1111_content(embedding, path.stem), picture or _plain_picture())
+    return write_picture(_a1111_content(embedding, path.stem), picture or _blank_picture())
 
 
 def _a1111_content(embedding: TokenEmbedding, name: str) -> dict[str, Any]:
@@ -130,7 +130,7 @@ def _a1111_content(embedding: TokenEmbedding, name: str) -> dict[str, Any]:
     return fields | more
 
 
-def _plain_picture() -> Image:
+def _blank_picture() -> Image:
     try:
         from PIL import Image
     except ImportError as error:

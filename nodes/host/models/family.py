@@ -91,7 +91,7 @@ def recognise(model: Any, clip: Any, vae: Any) -> Family:
             f"{name} does not read {', '.join(unread)}, so that part of the word learns nothing. Load its CLIP without "
             "it, by the type of the model."
         )
-    plain_unet = kind == "BaseModel" and not base.adm_channels
+    only_cross_attention = kind == "BaseModel" and not base.adm_channels
     return Family(
         name,
         facts,
@@ -99,7 +99,7 @@ def recognise(model: Any, clip: Any, vae: Any) -> Family:
         channels,
         film=dimensions == 3,
         inpainting_channels=_inpainting_channels(name, base, facts, channels, dimensions),
-        joins_captions=len(encoders) == 1 and plain_unet,
+        joins_captions=len(encoders) == 1 and only_cross_attention,
         guidance=float(getattr(base, GUIDANCE_ATTRIBUTE, facts.guidance)),
         resolution=getattr(base, RESOLUTION_ATTRIBUTE, _resolution(base, facts)),
         warnings=tuple(warnings),

@@ -17,18 +17,18 @@ def models_identity(patcher: Any, clip: Any, vae: Any, schedule: NoiseSchedule) 
 
     None for models that carry what cannot be compared: functions, hooks and replaced parts of other nodes.
     """
-    plain_parts = [_plain_parts(one) for one in (patcher, clip.patcher)]
-    if None in plain_parts or _carries_code(patcher) or _carries_code(clip.patcher):
+    patched_values = [_patched_values(one) for one in (patcher, clip.patcher)]
+    if None in patched_values or _carries_code(patcher) or _carries_code(clip.patcher):
         return None
     digest = hashlib.sha256(weights_fingerprint([patcher, clip.patcher, vae.patcher]).encode())
     options = sorted(getattr(clip, "tokenizer_options", {}).items())
-    digest.update(str((clip.layer_idx, options, plain_parts, patcher.model.model_config.unet_config)).encode())
+    digest.update(str((clip.layer_idx, options, patched_values, patcher.model.model_config.unet_config)).encode())
     for value in vars(schedule).values():
         digest.update(value.double().cpu().numpy().tobytes() if isinstance(value, Tensor) else str(value).encode())
     return digest.hexdigest()
 
 
-def _plain_parts(patcher: Any) -> list[tuple[str, str]] | None:
+def _patched_values(patcher: Any) -> list[tuple[str, str]] | None:
     """Names and values of the parts that other nodes have replaced; None if one of them is more than a value."""
     parts = {name: part for name, part in patcher.object_patches.items() if name != "model_sampling"}  # compared above
     if not all(isinstance(part, (str, int, float, torch.dtype, type(None))) for part in parts.values()):

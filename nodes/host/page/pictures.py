@@ -7,7 +7,7 @@ from PIL import Image
 from ..text.folders import temporary_folder
 
 
-def shown_picture(image: Image.Image, name: str) -> dict[str, str]:
+def save_temporary_picture(image: Image.Image, name: str) -> dict[str, str]:
     """Write `name`.png into the host's temporary folder; the entry by which a node's output names it."""
     folder = temporary_folder()
     folder.mkdir(parents=True, exist_ok=True)

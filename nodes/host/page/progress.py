@@ -17,7 +17,7 @@ from torch import Tensor
 from ....ti_engine import TrainRecord, TrainStep
 from ....ti_engine.data.contact_sheet import rows_of_pictures, to_image
 from ...shown.loss_curve import chart_of
-from .pictures import shown_picture
+from .pictures import save_temporary_picture
 
 _EVENT = "textual_inversion.step"
 _SECONDS_BETWEEN = 0.1
@@ -131,7 +131,7 @@ class RunProgress:
         self._text(f"{done} in {self.message['step']} steps{': ' + result['states'] if result else ''}")
         captions = {step: f"step {step}" for step in sorted(samples)} | {len(record.losses): "result"}
         sheet = rows_of_pictures([(captions[step], samples[step]) for step in sorted(samples)])
-        return {"images": [shown_picture(sheet, self._name)], "loss_chart": [self.message]}
+        return {"images": [save_temporary_picture(sheet, self._name)], "loss_chart": [self.message]}
 
     def _time_left(self, step: int, now: float) -> str:
         """For a sentence; empty until a few updates were made."""
@@ -154,7 +154,7 @@ class RunProgress:
             return
         for step, picture in previews.items():
             if step is not None and step not in self._pictures:
-                self._pictures[step] = shown_picture(to_image(picture), f"{self._name}_{step:06d}")
+                self._pictures[step] = save_temporary_picture(to_image(picture), f"{self._name}_{step:06d}")
         if not self._pictures:
             return
         # All of them each time: pages that are to add pictures to those that a node shows add them twice.

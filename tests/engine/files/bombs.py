@@ -95,7 +95,7 @@ def pictures() -> dict[str, Callable[[], bytes]]:
         "packed text that is broken": lambda: png_bytes(chunk(b"zTXt", KEYWORD + b"\0\0x\xda")),
         "a packed profile": lambda: png_bytes(chunk(b"iCCP", b"x\0\0" + _packed())),
         "text of 8 MiB": lambda: png_bytes(chunk(b"tEXt", KEYWORD + b"\0" + b"A" * 8 * MEBI)),
-        "text that is not base64": lambda: _said(b"\xff\xfe\xfd"),
+        "text that is not base64": lambda: _png_with_text(b"\xff\xfe\xfd"),
         "two texts": lambda: png_bytes(*[chunk(b"tEXt", KEYWORD + b"\0" + small)] * 2),
         "appended data": lambda: png_bytes() + b"appended",
         "a checksum that is wrong": lambda: png_bytes()[:-1] + b"\0",
@@ -197,12 +197,12 @@ def _packed() -> bytes:
     return zlib.compress(bytes(BOMB), 1)
 
 
-def _said(value: bytes) -> bytes:
+def _png_with_text(value: bytes) -> bytes:
     return png_bytes(chunk(b"tEXt", KEYWORD + b"\0" + value))
 
 
 def _json(value: bytes) -> bytes:
-    return _said(base64.b64encode(value))
+    return _png_with_text(base64.b64encode(value))
 
 
 def _pixels(data: bytes) -> bytes:

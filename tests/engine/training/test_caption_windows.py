@@ -75,8 +75,8 @@ def test_many_captions_are_counted_and_long_ones_shortened():
         def rows_read(self, captions, placeholder, num_vectors):
             return {"clip_l": [set(), {0}]}
 
-    (said_once,) = caption_warnings(Named(), captions, toy_config())
-    assert len(said_once) < 300 and ", a S*'" in said_once
+    (warning,) = caption_warnings(Named(), captions, toy_config())
+    assert len(warning) < 300 and ", a S*'" in warning
 
 
 def test_the_record_of_a_run_names_them_before_the_first_update_and_keeps_them():

@@ -21,11 +21,11 @@ from ..world import (
     STYLES,
     TEXTURES,
     Objects,
+    attribute_objects,
     draw_scenes,
-    plain_objects,
 )
 
-_NOT_ASKED = -100  # cross_entropy's ignore_index
+_UNLABELLED = -100  # cross_entropy's ignore_index
 
 
 def train_judge(seconds: float, autoencoder: AutoencoderTiny, seed: int = 1, start_from: Judge | None = None) -> Judge:
@@ -48,9 +48,9 @@ def train_judge(seconds: float, autoencoder: AutoencoderTiny, seed: int = 1, sta
         guesses = judge(pictures)
         loss = 4 * F.mse_loss(guesses["colours"][: len(colours)], colours)
         for name, label in labels.items():
-            if bool((label != _NOT_ASKED).any()):
+            if bool((label != _UNLABELLED).any()):
                 weight = 3 if name.endswith("shape") else 1  # outlines are what takes longest
-                loss = loss + weight * F.cross_entropy(guesses[name], label, ignore_index=_NOT_ASKED)
+                loss = loss + weight * F.cross_entropy(guesses[name], label, ignore_index=_UNLABELLED)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
@@ -64,15 +64,15 @@ def train_judge(seconds: float, autoencoder: AutoencoderTiny, seed: int = 1, sta
 def judge_accuracy(judge: Judge, generator: torch.Generator, batches: int = 16) -> dict[str, float]:
     """Share of right answers per attribute on fresh drawn scenes, where the attribute has a name."""
     right = dict.fromkeys(HEADS, 0)
-    asked = dict.fromkeys(HEADS, 0)
+    labelled = dict.fromkeys(HEADS, 0)
     for _ in range(batches):
         pictures, labels, _ = labelled_scenes(64, generator)
         guesses = judge(pictures)
         for name, label in labels.items():
-            known = label != _NOT_ASKED
+            known = label != _UNLABELLED
             right[name] += int((guesses[name].argmax(1) == label)[known].sum())
-            asked[name] += int(known.sum())
-    return {name: right[name] / max(1, asked[name]) for name in HEADS}
+            labelled[name] += int(known.sum())
+    return {name: right[name] / max(1, labelled[name]) for name in HEADS}
 
 
 def labelled_scenes(n: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor], Tensor]:
@@ -104,26 +104,26 @@ def labelled_scenes(n: int, generator: torch.Generator) -> tuple[Tensor, dict[st
     relation = torch.where(chance(0.25, rest), pick(len(RELATIONS), rest), torch.tensor(-1))
     pair = relation >= 0
     style = torch.where(chance(0.3, rest) & ~pair, pick(len(STYLES), rest), torch.tensor(0))
-    first = plain_objects(names[0], names[1], torch.where(pair, 0, names[2]))
+    first = attribute_objects(names[0], names[1], torch.where(pair, 0, names[2]))
     pictures.append(
         draw_scenes(
             first,
             background[half:],
             generator,
             style,
-            plain_objects(*second, torch.zeros_like(pick(1, rest))),
+            attribute_objects(*second, torch.zeros_like(pick(1, rest))),
             relation,
         )
     )
 
-    def joined(wild_labels: Tensor, plain_labels: Tensor, asked: Tensor | None = None) -> Tensor:
-        plain = plain_labels if asked is None else torch.where(asked, plain_labels, torch.tensor(_NOT_ASKED))
-        return torch.cat([wild_labels, plain])
+    def joined(wild_labels: Tensor, named_labels: Tensor, labelled: Tensor | None = None) -> Tensor:
+        named = named_labels if labelled is None else torch.where(labelled, named_labels, torch.tensor(_UNLABELLED))
+        return torch.cat([wild_labels, named])
 
-    unnamed, one = torch.full((half,), _NOT_ASKED), torch.zeros(half, dtype=torch.long)
+    unnamed, one = torch.full((half,), _UNLABELLED), torch.zeros(half, dtype=torch.long)
     coloured = (style == 0) | (style == 2)
     labels = {
-        "shape": joined(torch.where(blend > 0, torch.tensor(_NOT_ASKED), shape), names[0]),
+        "shape": joined(torch.where(blend > 0, torch.tensor(_UNLABELLED), shape), names[0]),
         "colour": joined(unnamed, names[1], coloured),
         "texture": joined(texture, names[2], ~pair & (style != 2)),
         "background": joined(background[:half], background[half:], coloured),

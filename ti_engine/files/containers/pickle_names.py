@@ -76,24 +76,24 @@ def forbidden(what: str) -> Refused:
     return Refused(f"{what}, which no embedding needs; nothing in it was run, get the embedding as safetensors")
 
 
-def _tensor(*said: Any) -> StoredTensor:
-    match said:
+def _tensor(*arguments: Any) -> StoredTensor:
+    match arguments:
         case (Storage() as storage, int(offset), tuple(shape), tuple(stride)):
             return StoredTensor(storage, offset, shape, stride)
     raise Refused(BROKEN)
 
 
-def _tensor_2(*said: Any) -> StoredTensor:
-    if len(said) > 6 and said[6]:
+def _tensor_2(*arguments: Any) -> StoredTensor:
+    if len(arguments) > 6 and arguments[6]:
         raise Refused("holds a tensor that is marked as negated or conjugated, which no embedding is")
-    return _tensor(*said[:4])
+    return _tensor(*arguments[:4])
 
 
-def _tensor_3(*said: Any) -> StoredTensor:
-    made = _tensor_2(*said[:6], *said[7:8])
-    if len(said) < 7 or not isinstance(said[6], Name):
+def _tensor_3(*arguments: Any) -> StoredTensor:
+    made = _tensor_2(*arguments[:6], *arguments[7:8])
+    if len(arguments) < 7 or not isinstance(arguments[6], Name):
         raise Refused(BROKEN)
-    return StoredTensor(made.storage, made.offset, made.shape, made.stride, said[6].text.removeprefix("torch."))
+    return StoredTensor(made.storage, made.offset, made.shape, made.stride, arguments[6].text.removeprefix("torch."))
 
 
 def _tensor_from_type(function: Any, _type: Any, arguments: Any, _state: Any) -> StoredTensor:
