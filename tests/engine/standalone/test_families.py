@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -145,35 +145,21 @@ def test_loss_of_sdxl_is_that_of_diffusers_training_script(prediction: str) -> N
 @pytest.mark.parametrize("t5", [True, False])
 def test_loss_of_sd3_is_that_of_diffusers_training_script(t5: bool) -> None:
     pipeline = build_pipeline("sd3", t5=t5)
-    backend, texts = DiffusersBackend(pipeline), ["a photo of cat", "the red circle"] * 2
-    latents, noise, index = (
-        draw_latents(backend, 4, 6),
-        draw_latents(backend, 4, 6, 2),
-        torch.tensor([0, 300, 700, 998]),
-    )
-    sigma, timesteps = pipeline.scheduler.sigmas[index].double(), pipeline.scheduler.timesteps[index]
-    noisy = (1 - sigma[:, None, None, None]) * latents + sigma[:, None, None, None] * noise
-    hidden, pooled = encoded_by_pipeline("sd3", pipeline, texts)
-    with torch.no_grad():
-        out = pipeline.transformer(noisy, hidden, pooled, timesteps, return_dict=False)[0]
-    expected = (out - (noise - latents)).square().flatten(1).mean(1)
-    assert_losses(backend, texts, latents, noise, sigma, expected, 1e-5)
+
+    def velocity(noisy: Tensor, timesteps: Tensor, texts: list[str]) -> Tensor:
+        hidden, pooled = encoded_by_pipeline("sd3", pipeline, texts)
+        return pipeline.transformer(noisy, hidden, pooled, timesteps, return_dict=False)[0]
+
+    assert_flow_losses(pipeline, velocity)
 
 
 @pytest.mark.parametrize("guidance_embeds", [True, False])
 def test_loss_of_flux_is_that_of_diffusers_training_script(guidance_embeds: bool) -> None:
     pipeline = build_pipeline("flux", guidance_embeds=guidance_embeds)
-    backend, texts = DiffusersBackend(pipeline), ["a photo of cat", "the red circle"] * 2
-    latents, noise, index = (
-        draw_latents(backend, 4, 6),
-        draw_latents(backend, 4, 6, 2),
-        torch.tensor([0, 300, 700, 998]),
-    )
-    sigma, timesteps = pipeline.scheduler.sigmas[index].double(), pipeline.scheduler.timesteps[index]
-    noisy = (1 - sigma[:, None, None, None]) * latents + sigma[:, None, None, None] * noise
-    with torch.no_grad():
+
+    def velocity(noisy: Tensor, timesteps: Tensor, texts: list[str]) -> Tensor:
         hidden, pooled, text_ids = pipeline.encode_prompt(texts)
-        out = pipeline.transformer(
+        packed = pipeline.transformer(
             hidden_states=pipeline._pack_latents(noisy, 4, 16, 6, 6),
             timestep=timesteps / 1000,
             guidance=torch.ones(4) if guidance_embeds else None,
@@ -182,7 +168,20 @@ def test_loss_of_flux_is_that_of_diffusers_training_script(guidance_embeds: bool
             txt_ids=text_ids,
             img_ids=pipeline._prepare_latent_image_ids(4, 3, 3, "cpu", torch.float64),
         ).sample
-    out = pipeline._unpack_latents(out, 48, 48, 8)
+        return pipeline._unpack_latents(packed, 48, 48, 8)
+
+    assert_flow_losses(pipeline, velocity)
+
+
+def assert_flow_losses(pipeline: Any, velocity: Callable[[Tensor, Tensor, list[str]], Tensor]) -> None:
+    """velocity: the model's, of noisy latents [4, C, 6, 6], timesteps [4] and texts."""
+    backend, texts = DiffusersBackend(pipeline), ["a photo of cat", "the red circle"] * 2
+    latents, noise = draw_latents(backend, 4, 6), draw_latents(backend, 4, 6, 2)
+    index = torch.tensor([0, 300, 700, 998])
+    sigma, timesteps = pipeline.scheduler.sigmas[index].double(), pipeline.scheduler.timesteps[index]
+    noisy = (1 - sigma[:, None, None, None]) * latents + sigma[:, None, None, None] * noise
+    with torch.no_grad():
+        out = velocity(noisy, timesteps, texts)
     expected = (out - (noise - latents)).square().flatten(1).mean(1)
     assert_losses(backend, texts, latents, noise, sigma, expected, 1e-5)
 
