@@ -3,7 +3,7 @@
     python benchmarks/early_stop.py --seeds 0 1 2 3           3 prediction types, 2 schedules
     python benchmarks/result_choice.py table FILE...          the table of what it wrote, in Markdown
 
-Five ways to end a run, by the updates spent and the loss on the held-out draws of result_choice.py: `early_stop`, no
+Five ways to end a run, by the updates spent and the loss on the held-out draws of result_runs.py: `early_stop`, no
 early stop (the returned state, and the last one), and two rules that the engine does not use, computed from the states
 of the whole run: to return the best look and stop when eight looks in a row were no better; and to stop when the
 variance of the last looks is small (Voronov et al. 2023, arXiv 2302.04841), and return the mean of their states.
@@ -13,22 +13,20 @@ from __future__ import annotations
 
 import argparse
 import statistics
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import torch
-from result_choice import (
+from result_runs import (
     LOOK_EVERY,
-    PREDICTIONS,
     Vectors,
+    add_flags,
     held_out,
     look_losses,
     losses,
     mean_state,
-    settings_of,
-    toy_module,
+    toy_runs,
+    toy_setup,
     write_rows,
 )
 from result_tables import Row
@@ -41,29 +39,16 @@ VARIANCE_WINDOW, VARIANCE_RATIO = 310, 0.15  # updates; both as Voronov et al. h
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("early_stop.jsonl"))
-    parser.add_argument("--seeds", type=int, nargs="*", default=range(4))
-    parser.add_argument("--draws", type=int, default=2048)
+    add_flags(parser, "early_stop.jsonl", seeds=4)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    write_rows(args.out, stop_runs(args))
-
-
-def stop_runs(args: argparse.Namespace) -> Iterator[tuple[Row, Callable[[], Row]]]:
-    for seed in args.seeds:
-        for prediction in PREDICTIONS:
-            for schedule in ("constant", "cosine"):
-                run = {"model": "stop", "prediction": prediction, "schedule": schedule}
-                run |= {"steps": ALLOWED, "batch_size": 8, "seed": seed}
-                yield run, partial(measure_stop, run, args.draws)
+    runs = toy_runs("stop", args.seeds, ("constant", "cosine"), [(ALLOWED, 8)])
+    write_rows(args.out, ((run, partial(measure_stop, run, args.draws)) for run in runs))
 
 
 def measure_stop(run: Row, draws: int) -> Row:
     """Updates spent and held-out loss: with early stopping, without, and as two other rules would have stopped."""
-    toy = toy_module()
-    backend = toy.ToyBackend(run["prediction"])
-    dataset = toy.noisy_set(backend)
-    config = toy.toy_config(**settings_of(run), schedule=run["schedule"])
+    backend, dataset, config = toy_setup(run)
     *_, stopped = train(backend, dataset, replace(config, early_stop=True))
     *_, whole = train(backend, dataset, config)
     states = whole.record.trajectory

@@ -19,19 +19,29 @@ appended to FILE (--out), one JSON object a line; a run that FILE already holds 
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import math
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import TypeVar
 
 import torch
 from quality import drawer
+from result_runs import (
+    LOOK_EVERY,
+    Vectors,
+    add_flags,
+    held_out,
+    look_losses,
+    losses,
+    mean_state,
+    settings_of,
+    toy_runs,
+    toy_setup,
+    write_rows,
+)
 from result_tables import Row, report
 from torch import Tensor
 
@@ -45,57 +55,32 @@ from ti_engine.standalone import DiffusersBackend
 from ti_engine.training.backend import Backend
 from ti_engine.training.record import TrainRecord
 from ti_engine.training.result import candidate_states
-from ti_engine.training.samples import Samples, draw_fixed_samples, draw_samples, sample_losses
+from ti_engine.training.samples import Samples
 
-Vectors = Mapping[str, Tensor]
 T = TypeVar("T")
-PREDICTIONS = ("epsilon", "v_prediction", "flow")
 LENGTHS = ((20, 4), (80, 8), (150, 8), (400, 8))  # steps, batch size
-LOOK_EVERY, LOOK_SAMPLES = 10, 16
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("toy", "demo", "table"))
     parser.add_argument("files", type=Path, nargs="*", help="for table")
-    parser.add_argument("--out", type=Path, default=Path("result_choice.jsonl"))
-    parser.add_argument("--seeds", type=int, nargs="*", default=range(10))
     parser.add_argument("--concepts", type=int, default=8)
-    parser.add_argument("--draws", type=int, default=2048)
+    add_flags(parser, "result_choice.jsonl", seeds=10)
     args = parser.parse_args()
     torch.set_num_threads(1)
     if args.what == "table":
         print(report([json.loads(line) for file in args.files for line in file.read_text("utf-8").splitlines()]))
         return
-    write_rows(args.out, (toy_runs if args.what == "toy" else demo_runs)(args))
-
-
-def write_rows(out: Path, runs: Iterator[tuple[Row, Callable[[], Row]]]) -> None:
-    """Measures every run that `out` does not hold yet, and appends its row."""
-    known = out.read_text("utf-8").splitlines() if out.exists() else []
-    done = [json.loads(line)["run"] for line in known]
-    for run, measure in runs:
-        if run not in done:
-            with out.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"run": run, **measure()}) + "\n")
-            print(run, flush=True)
-
-
-def toy_runs(args: argparse.Namespace) -> Iterator[tuple[Row, Callable[[], Row]]]:
-    for seed in args.seeds:
-        for prediction in PREDICTIONS:
-            for schedule in ("cosine", "constant"):
-                for steps, batch in LENGTHS:
-                    run = {"model": "toy", "prediction": prediction, "schedule": schedule}
-                    run |= {"steps": steps, "batch_size": batch, "seed": seed}
-                    yield run, partial(measure_toy, run, args.draws)
+    if args.what == "toy":
+        runs = toy_runs("toy", args.seeds, ("cosine", "constant"), LENGTHS)
+        write_rows(args.out, ((run, partial(measure_toy, run, args.draws)) for run in runs))
+    else:
+        write_rows(args.out, demo_runs(args))
 
 
 def measure_toy(run: Row, draws: int) -> Row:
-    toy = toy_module()
-    backend = toy.ToyBackend(run["prediction"])
-    dataset = toy.noisy_set(backend)
-    config = toy.toy_config(**settings_of(run), schedule=run["schedule"])
+    backend, dataset, config = toy_setup(run)
     *_, final = train(backend, dataset, config)
     states = states_of(backend, dataset, config, final.record)
     return {**compare(backend, states, held_out(backend, dataset, config, draws)), "lead": seen_lead(final.record)}
@@ -125,11 +110,6 @@ def measure_demo(backend: DiffusersBackend, scorer: Scorer, concept: Concept, ru
     return {**compare(backend, states, samples), "lead": seen_lead(final.record), "judge": once_each(states, judge)}
 
 
-def settings_of(run: Row) -> Row:
-    """Settings of a run that goes to its last step and looks at nothing on the way."""
-    return {name: run[name] for name in ("steps", "batch_size", "seed")} | {"early_stop": False, "evaluate_every": 0}
-
-
 def states_of(backend: Backend, dataset: TrainingSet, config: TrainConfig, record: TrainRecord) -> dict[str, Vectors]:
     states = record.trajectory
     looks = [*range(0, config.steps, LOOK_EVERY), config.steps]
@@ -147,34 +127,6 @@ def seen_lead(record: TrainRecord) -> tuple[float, float]:
     run chose by."""
     average, last = candidate_states(record.last_state)
     return paired((record.candidate_losses[average] - record.candidate_losses[last]).double())
-
-
-def mean_state(states: Sequence[Vectors], after: int) -> Vectors:
-    """Mean of the states after update number `after`."""
-    return {key: torch.stack([state[key] for state in states[after + 1 :]]).mean(0) for key in states[0]}
-
-
-def look_losses(backend: Backend, dataset: TrainingSet, config: TrainConfig, states: Sequence[Vectors]) -> list[float]:
-    """Mean loss of each state on 16 samples that are the same for all."""
-    samples = draw_fixed_samples(backend.schedule, dataset, config, LOOK_SAMPLES, config.seed ^ 0x5EED)
-    return [float(losses(backend, vectors, samples).mean()) for vectors in states]
-
-
-def held_out(backend: Backend, dataset: TrainingSet, config: TrainConfig, draws: int) -> Samples:
-    """`draws` samples as an update draws them, with the levels stratified over all of them; the same for every run."""
-    generator = torch.Generator().manual_seed(4242)
-    return draw_samples(backend.schedule, dataset, replace(config, batch_size=draws), generator)
-
-
-@torch.no_grad()
-def losses(backend: Backend, vectors: Vectors, samples: Samples) -> Tensor:
-    """The loss of each sample."""
-    parts = []
-    for start in range(0, len(samples.captions), 128):
-        part = samples.part(slice(start, start + 128), backend.device)
-        cond = backend.encode(part.captions, {"S*": vectors}, differentiable=False).cond
-        parts.append(sample_losses(backend, part, cond))
-    return torch.cat(parts).double()
 
 
 def once_each(states: Mapping[str, Vectors], measure: Callable[[Vectors], T]) -> dict[str, T]:
@@ -198,17 +150,6 @@ def compare(backend: Backend, states: Mapping[str, Vectors], samples: Samples) -
 
 def paired(differences: Tensor) -> tuple[float, float]:
     return float(differences.mean()), float(differences.std()) / math.sqrt(len(differences))
-
-
-def toy_module() -> ModuleType:
-    """The toy backend of the tests, which are no package."""
-    path = Path(__file__).parents[1] / "tests/engine/toy.py"
-    spec = importlib.util.spec_from_file_location("toy", path)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["toy"] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 if __name__ == "__main__":
