@@ -169,7 +169,7 @@ def test_help_names_every_setting_and_its_default(capsys: Output) -> None:
         (["train", "a.png", *QUICK, "--initial-words", "gloop"], "gloop"),
         (
             ["train", "a.png", *QUICK, "--initial-words", "heart", "--init-from", "w.safetensors"],
-            "either from an embedding (--init-from) or from initial_words",
+            "either from an embedding (init_from) or from initial_words",
         ),
         (["train", "a.png", *QUICK, "--init-from", "none.safetensors"], "There is no file none.safetensors"),
         (["train", "a.png", *QUICK, "--num-vectors", "500"], "use fewer"),
