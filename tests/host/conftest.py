@@ -41,6 +41,7 @@ class ComfyServer:
     """Holds custom_nodes, models, input, output."""
     temp: Path
     log: Path
+    process: subprocess.Popen
 
     @property
     def address(self) -> str:
@@ -77,11 +78,12 @@ def comfy_server(comfyui: Host, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 @contextlib.contextmanager
 def served(comfyui: Host, base: Path, *arguments: str) -> Iterator[ComfyServer]:
-    """A server with folders of its own under `base`, which runs while this lasts."""
+    """A server with folders of its own under `base`, which runs while this lasts. Another one finds them again."""
     folders = ("checkpoints", "diffusion_models", "embeddings", "text_encoders", "vae")
     for name in ("custom_nodes", "input", "output", "user", "temp", *(f"models/{folder}" for folder in folders)):
-        (base / name).mkdir(parents=True)
-    (base / "custom_nodes" / "textual-inversion").symlink_to(ROOT)
+        (base / name).mkdir(parents=True, exist_ok=True)
+    if not (pack := base / "custom_nodes" / "textual-inversion").exists():
+        pack.symlink_to(ROOT)
     port = _free_port()
     log = base / "server.log"
     command = [
@@ -94,7 +96,7 @@ def served(comfyui: Host, base: Path, *arguments: str) -> Iterator[ComfyServer]:
             [str(part) for part in command], cwd=comfyui.folder, stdout=output, stderr=output, env=quiet_environment()
         )
         try:
-            server = ComfyServer(f"http://127.0.0.1:{port}", base, base / "temp", log)
+            server = ComfyServer(f"http://127.0.0.1:{port}", base, base / "temp", log, process)
             _wait_until_ready(server, process)
             yield server
         finally:

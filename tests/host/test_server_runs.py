@@ -1,0 +1,131 @@
+"""What a person does to a running training on a real server costs nothing that was learned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+
+import pytest
+import torch
+from websocket import WebSocketException
+
+from ti_engine.run.folder import SavedRun
+from ti_engine.run.store import RunStore
+
+from .comfy_client import ComfyClient
+from .conftest import ComfyServer, Host, served
+from .test_server import only_node, steps_of, template
+
+pytestmark = pytest.mark.comfyui
+
+STEPS = 14
+
+
+@pytest.fixture(scope="module")
+def client(comfy_server: ComfyServer) -> Iterator[ComfyClient]:
+    with ComfyClient(comfy_server.url) as client:
+        yield client
+
+
+def newest(base: Path) -> SavedRun:
+    store = RunStore(base / "output" / "textual_inversion")
+    saved = store.runs()[0].folder.read()
+    assert saved is not None
+    return saved
+
+
+def assert_equal(first: SavedRun, second: SavedRun) -> None:
+    assert first.finished and second.finished
+    assert first.record.losses == second.record.losses and first.record.evaluations == second.record.evaluations
+    for mine, other in zip(first.record.trajectory, second.record.trajectory, strict=True):
+        assert all(torch.equal(mine[key], other[key]) for key in mine)
+
+
+def at_step(number: int, act: Any) -> Any:
+    """Listens to a run: `act(message)` once it has reached a step."""
+    acted = []
+
+    def listen(kind: str, data: dict[str, Any]) -> None:
+        if kind == "textual_inversion.step" and data["step"] >= number and not acted:
+            acted.append(data)
+            act(data)
+
+    return listen
+
+
+def test_a_killed_server_goes_on_to_the_bit(comfyui: Host, client: ComfyClient, comfy_server: Any, tmp_path: Path):
+    def prompt(at: ComfyClient) -> dict[str, Any]:
+        return template(at, 1, seed=31, steps=STEPS)
+
+    assert client.run(prompt(client)).ending == "execution_success"
+    whole = newest(comfy_server.base)
+    base = tmp_path / "a host with späces"
+    with (
+        served(comfyui, base, "--cpu") as server,
+        ComfyClient(server.url) as doomed,
+        pytest.raises((WebSocketException, OSError)),
+    ):
+        doomed.run(prompt(doomed), on_event=at_step(5, lambda _: server.process.kill()))
+    broken = newest(base)
+    assert 4 <= broken.step < STEPS and not broken.finished
+    with served(comfyui, base, "--cpu") as server, ComfyClient(server.url) as after:
+        message = after.get(f"/textual_inversion/runs/{newest_id(base)}")
+        assert message["step"] == broken.step and len(message["batches"]) == broken.step
+        run = after.run(prompt(after))
+        assert run.ending == "execution_success"
+        assert min(event["step"] for event in steps_of(run) if event["step"] >= 0) >= broken.step
+        assert_equal(whole, newest(base))
+        again = after.run({**prompt(after), "extra": {"class_type": "TI_LoadDemoModel", "inputs": {}}})
+        assert again.ending == "execution_success"
+
+
+def newest_id(base: Path) -> str:
+    return RunStore(base / "output" / "textual_inversion").runs()[0].folder.id
+
+
+def test_a_cancelled_run_goes_on_after_other_workflows(client: ComfyClient, comfy_server: ComfyServer):
+    prompt = template(client, 1, seed=32, steps=STEPS)
+    cancelled = client.run(prompt, on_event=at_step(4, lambda _: client.post("/interrupt", {})))
+    assert cancelled.ending == "execution_interrupted"
+    last = steps_of(cancelled)[-1]
+    assert last["state"] == "cancelled" and "Run goes on" in last["sentence"]
+    for seed in (33, 34):  # two others in between
+        assert client.run(template(client, 1, seed=seed, steps=2)).ending == "execution_success"
+    run = client.run(prompt)
+    assert run.ending == "execution_success"
+    assert min(event["step"] for event in steps_of(run) if event["step"] >= 0) >= 4
+    store = RunStore(comfy_server.base / "output" / "textual_inversion")
+    saved = store.folder(last["run"]).read()
+    assert saved is not None and saved.finished and len(saved.record.losses) == STEPS
+
+
+def test_stop_and_keep_is_a_route(client: ComfyClient):
+    prompt = template(client, 1, seed=35, steps=200)
+    run = client.run(
+        prompt, on_event=at_step(3, lambda event: client.post(f"/textual_inversion/runs/{event['run']}/stop", {}))
+    )
+    assert run.ending == "execution_success"
+    last = steps_of(run)[-1]
+    assert last["state"] == "done" and 3 <= last["step"] < 200 and "Stopped by hand" in last["stopped"]
+    assert only_node(prompt, "SaveImage") in run.outputs  # what comes after it ran with the word
+
+
+@pytest.mark.parametrize(
+    ("run", "wish", "status"),
+    [("0" * 32, "stop", 404), ("../../etc", "stop", 404), ("%2e%2e", "stop", 404), ("0" * 32, "delete", 404)],
+)
+def test_wishes_for_runs_that_are_not_there(client: ComfyClient, run: str, wish: str, status: int):
+    with pytest.raises(HTTPError) as refused:
+        client.post(f"/textual_inversion/runs/{run}/{wish}", {})
+    assert refused.value.code in (status, 405)
+
+
+def test_two_clients_at_once_train_once(client: ComfyClient, comfy_server: ComfyServer):
+    prompt = template(client, 1, seed=36, steps=5)
+    with ComfyClient(comfy_server.url) as other:
+        other.queue(prompt)
+        run = client.run(prompt)
+    assert run.ending == "execution_success"
+    assert not [event for event in steps_of(run) if 0 <= event["step"] < 5 and event["prompt_id"] == run.prompt_id]
