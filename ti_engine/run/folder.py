@@ -40,6 +40,7 @@ _ID = re.compile(r"[0-9a-f]{32}")
 class SavedRun:
     """A run as it was written last. tensors, facts: of its snapshot."""
 
+    folder: RunFolder
     tensors: dict[str, Tensor]
     facts: dict[str, Any]
     record: TrainRecord
@@ -128,7 +129,7 @@ class RunFolder:
             raise ValueError("a part of its trajectory is missing.") from error
         if len(record.trajectory) != facts["step"] + 1:
             raise ValueError("its trajectory is incomplete.")
-        return SavedRun(tensors, facts, record)
+        return SavedRun(self, tensors, facts, record)
 
     def previews(self) -> Iterator[tuple[int | None, Tensor]]:
         """(step, picture [3, H, W] in 0..1 of 8 bits) of all that can be read; None for the step of the result."""

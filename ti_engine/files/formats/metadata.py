@@ -112,7 +112,7 @@ def training_record(metadata: Mapping[str, str]) -> dict[str, Any]:
 
 
 def training_metadata(
-    config: TrainConfig,
+    config: TrainConfig | Mapping[str, Any],
     record: TrainRecord,
     model_name: str,
     model_hash: str | None,
@@ -120,25 +120,28 @@ def training_metadata(
     model_fingerprint: str | None = None,
     started_from: Mapping[str, str] | None = None,
     run: str | None = None,
+    returned: range | None = None,
 ) -> dict[str, str]:
     """How a word was learned, as metadata for its TokenEmbedding: one JSON record, without paths or names of people.
 
-    model_hash: SHA-256 of the weights file in hex; model_fingerprint: another mark of the weights, where there is no
-    file. started_from: "file" and "sha256" of the embedding whose vectors it started from. run: id of the run on disk.
-    The loss curve is thinned to MAX_CURVE_POINTS.
+    config: the settings, also as `to_dict` gave them. model_hash: SHA-256 of the weights file in hex;
+    model_fingerprint: another mark of the weights, where there is no file. started_from: "file" and "sha256" of the
+    embedding whose vectors it started from. run: id of the run on disk. returned: the steps whose mean the vectors are,
+    if not those that the run returned. The loss curve is thinned to MAX_CURVE_POINTS.
     """
+    returned = record.returned if returned is None else returned
     stride = max(1, math.ceil(len(record.losses) / MAX_CURVE_POINTS))
     steps = len(record.trajectory) - 1
     content = {
         "version": 1,
-        "settings": config.to_dict(),
+        "settings": dict(config) if isinstance(config, Mapping) else config.to_dict(),
         "versions": {"textual_inversion": VERSION, "torch": torch.__version__},
         "model": {"name": model_name, "sha256": model_hash, "fingerprint": model_fingerprint},
         "started_from": None if started_from is None else dict(started_from),
         "run": run,
         "num_pictures": num_pictures,
         "steps": steps,
-        "returned_steps": [record.returned[0], record.returned[-1]],
+        "returned_steps": [returned[0], returned[-1]],
         "never_trained": record.unlearned(),
         "stopped": record.stopped,
         "losses": {str(i + 1): round(record.losses[i], 6) for i in range(0, len(record.losses), stride)},

@@ -1,0 +1,45 @@
+"""Any state of a run as a word: chosen afterwards, without training."""
+
+from __future__ import annotations
+
+from ..files.formats.metadata import training_metadata
+from ..word.embedding import TokenEmbedding
+from .folder import SavedRun
+
+
+def pick_word(saved: SavedRun, steps: range | None) -> TokenEmbedding:
+    """The mean of the vectors after `steps`, of one or more without gaps; None: what the run returned.
+
+    Its metadata is the record of the training, with the id of the run and the steps. Raises ValueError with a sentence
+    for steps that the run does not have and for a damaged config.json, OSError where that cannot be read.
+    """
+    record = saved.record
+    chosen = record.returned if steps is None else steps_between(saved, steps.start, steps.stop - 1)
+    about, notes = saved.folder.config(), saved.notes
+    metadata = training_metadata(
+        about.get("settings", {}), record, about.get("model", ""), notes.get("sha256"), about.get("pictures", 0),
+        notes.get("fingerprint"), run=saved.folder.id, returned=chosen,
+    )  # fmt: skip
+    return TokenEmbedding(record.mean_vectors(chosen), record.placeholder, metadata)
+
+
+def steps_between(saved: SavedRun, first: int, last: int) -> range:
+    """The steps from `first` to `last`, both included. Negative ones count from the end: -1 is the last of the run.
+
+    Raises ValueError with a sentence for steps that the run does not have, and if `last` comes before `first`.
+    """
+    end = saved.record.last_state
+    steps = [step + end + 1 if step < 0 else step for step in (first, last)]
+    for given, step in zip((first, last), steps, strict=True):
+        if not 0 <= step <= end:
+            broken = "" if saved.record.last_good is None else ", after which trouble ended it"
+            raise ValueError(f"The run has no step {given}: its steps go from 0 to {end}{broken}.")
+    if steps[1] < steps[0]:
+        raise ValueError(f"The window ends at step {steps[1]}, before its first step, {steps[0]}.")
+    return range(steps[0], steps[1] + 1)
+
+
+def spread_steps(saved: SavedRun, count: int) -> list[int]:
+    """At most `count` steps, evenly from the first, before any update, to the last; of one only the last."""
+    end = saved.record.last_state
+    return [end] if count == 1 else sorted({round(end * number / (count - 1)) for number in range(count)})
