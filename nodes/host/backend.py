@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
-from comfy.utils import common_upscale
 from torch import Tensor
 
 from ...ti_engine import EncoderInfo, NoiseSchedule
-from ...ti_engine.demo.threads import one_thread
 from ...ti_engine.training.backend import EncodedPictures
 from ...ti_engine.training.gradients import FLOAT16_LOSS_SCALE
 from .inpainting import inpainting_channels
+from .latents import encode_latents
 from .loan.borrow import Loan
 from .loan.checkpointing import Blocks, blocks_of
 from .loan.lent_backend import LentBackend
 from .loan.plan_loan import plan_loan
 from .loan.step_count import StepCount
-from .models.demo import DemoSD
+from .models.demo import suitable_threads
 from .models.dynamic import non_dynamic_clip, non_dynamic_model
 from .models.family import noise_schedule, recognise
 from .models.identity import models_identity
@@ -84,7 +83,7 @@ class HostBackend:
 
     def threads(self) -> AbstractContextManager[None]:
         """As many as suit the model while this lasts."""
-        return one_thread() if isinstance(self.patcher.model.model_config, DemoSD) else nullcontext()
+        return suitable_threads(self.patcher)
 
     def identity(self) -> str | None:
         """What tells these models from others; None where that cannot be told."""
@@ -136,17 +135,7 @@ class HostBackend:
         return EncodedPictures(mean, torch.zeros_like(mean), channels)
 
     def _encode(self, pictures: Tensor) -> Tensor:
-        """The autoencoder's latents [N, C, h, w] ([N, C, 1, h, w] for films) of [N, 3, H, W], not yet scaled."""
-        side = self.family.facts.side
-        if side is not None:  # as the host's own node for this family does
-            size = pictures.shape[-1] // side * self.vae.downscale_ratio
-            pictures = common_upscale(pictures, size, size, "bicubic", "center")
-        # One at a time: some autoencoders take a batch for the frames of a film.
-        # In the host's own mode: its way to encode in tiles where memory is short adds in place to what comes out.
-        with torch.inference_mode():
-            raw = torch.cat([self.vae.encode(p[None].movedim(1, -1)) for p in pictures]).float().cpu()
-        raw = raw.clone()
-        return raw.unsqueeze(2) if self.family.film and raw.ndim == 4 else raw
+        return encode_latents(self.vae, self.family, pictures)
 
     def latent_shape(self, resolution: int) -> list[int]:
         """Of one picture with sides of `resolution` pixels, if its autoencoder is of the usual kind, which divides them

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
 from ...ti_engine import TrainRecord
+from .image_batch import image_batch
 from .loss_curve import Point, chart_of
 
 _WIDTH, _HEIGHT = 768, 432  # px
@@ -32,8 +32,7 @@ def loss_plot(record: TrainRecord) -> Tensor:
     for (text, colour), left in zip(legend, (96, 216, 296), strict=True):
         draw.line((left - 20, 16, left - 6, 16), fill=colour, width=3)
         draw.text((left, 10), text, fill=_INK)
-    data = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
-    return data.reshape(1, _HEIGHT, _WIDTH, 3).float() / 255
+    return image_batch(image)
 
 
 class _Scale:

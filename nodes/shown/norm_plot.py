@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
 from ...ti_engine import TokenEmbedding
+from .image_batch import image_batch
 
 _WIDTH, _PANEL = 768, 240  # px; a panel for each text encoder
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 16, 36, 28  # px around the bars
@@ -26,8 +26,7 @@ def norm_plot(embedding: TokenEmbedding, usual: Mapping[str, float]) -> Tensor:
     draw = ImageDraw.Draw(image)
     for place, (key, rows) in enumerate(embedding.vectors.items()):
         _draw_panel(draw, place * _PANEL, key, rows.double().norm(dim=1).tolist(), usual.get(key))
-    data = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
-    return data.reshape(1, image.height, _WIDTH, 3).float() / 255
+    return image_batch(image)
 
 
 def _draw_panel(draw: ImageDraw.ImageDraw, top: int, key: str, norms: list[float], usual: float | None) -> None:

@@ -38,13 +38,7 @@ def train_report(
     ]
     lines += captions
     lines.append(start_sentence(backend, config, start))
-    if record.result_losses is not None and 0 in record.sample_losses:
-        before, after = record.sample_losses[0], record.result_losses
-        error = standard_error(before - after)
-        lines.append(
-            f"Loss on the fixed evaluation set: {float(before.mean()):.4f} before, {float(after.mean()):.4f} after "
-            f"(difference {float((before - after).mean()):.4f}, standard error {error:.4f})."
-        )
+    lines += loss_lines(record)
     if record.stopped:
         lines.append(f"Ended early: {record.stopped}")
     for key, rows in word.vectors.items():
@@ -70,3 +64,14 @@ def missing_previews(steps: Sequence[int]) -> list[str]:
     if len(steps) > _MOST_STEPS:
         listed.append(f"{len(steps) - _MOST_STEPS} more")
     return [f"There was no memory for the previews at steps {and_list(listed)}."]
+
+
+def loss_lines(record: TrainRecord) -> list[str]:
+    """A line with the loss before and after training, where both are known."""
+    if record.result_losses is None or 0 not in record.sample_losses:
+        return []
+    before, after = record.sample_losses[0], record.result_losses
+    return [
+        f"Loss on the fixed evaluation set: {float(before.mean()):.4f} before, {float(after.mean()):.4f} after "
+        f"(difference {float((before - after).mean()):.4f}, standard error {standard_error(before - after):.4f})."
+    ]

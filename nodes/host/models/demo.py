@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ....ti_engine.demo.model import AUTOENCODER, GUIDANCE, LATENT_SIZE, TEXT_ENCODER, UNET, WEIGHTS
+from ....ti_engine.demo.threads import one_thread
 from ....ti_engine.demo.tokenizer import MAX_LENGTH, VOCABULARY, DemoTokenizer
 from ..text.folders import embedding_folders
 from .demo_autoencoder import host_autoencoder
@@ -65,6 +67,11 @@ class DemoSD(comfy.supported_models.SD15):
 
     def model_type(self, state_dict: Any, prefix: str = "") -> Any:
         return comfy.model_base.ModelType.V_PREDICTION
+
+
+def suitable_threads(patcher: Any) -> AbstractContextManager[None]:
+    """As many threads as suit a MODEL while this lasts: one for the demo model."""
+    return one_thread() if isinstance(patcher.model.model_config, DemoSD) else nullcontext()
 
 
 def _unet(weights: Weights) -> Any:
