@@ -11,7 +11,9 @@ from .host.page.routes import add_routes
 from .inspect_embedding import InspectEmbedding
 from .load_demo_model import LoadDemoModel
 from .load_embedding import LoadEmbedding
+from .load_run import LoadRun
 from .merge_embeddings import MergeEmbeddings
+from .pick_step import PickStep
 from .save_embedding import SaveEmbedding
 from .train import Train
 from .train_options import TrainOptions
@@ -25,6 +27,8 @@ NODES: list[type[io.ComfyNode]] = [
     InspectEmbedding,
     MergeEmbeddings,
     TrainOptions,
+    LoadRun,
+    PickStep,
 ]
 
 

@@ -15,7 +15,8 @@ CATEGORY = "textual inversion"
 TIEmbedding = io.Custom("TI_EMBEDDING")
 TIRun = io.Custom("TI_RUN")  # a ti_engine.run.folder.RunFolder
 TITrainOptions = io.Custom("TI_TRAIN_OPTIONS")
-_LARGEST_EXACT = 2**53  # browsers count whole numbers exactly up to here
+TIRun = io.Custom("TI_RUN")  # a ti_engine.run.folder.RunFolder
+LARGEST_EXACT = 2**53  # browsers count whole numbers exactly up to here
 _T = TypeVar("_T")
 
 
@@ -45,5 +46,5 @@ def setting(name: str, **options: Any) -> Any:
     if isinstance(default, str):
         return supported(io.String.Input, name, **options)
     kind = type(default)
-    ends = {"min": kind(limits["min"]), "max": kind(min(limits["max"], _LARGEST_EXACT))}
+    ends = {"min": kind(limits["min"]), "max": kind(min(limits["max"], LARGEST_EXACT))}
     return supported(io.Int.Input if kind is int else io.Float.Input, name, **ends, **options)

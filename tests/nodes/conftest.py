@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import importlib
 import sys
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+
+# The toy backend, for runs on disk; its tests put it on the path in the same way.
+sys.path.append(str(Path(__file__).resolve().parents[1] / "engine"))
 
 
 class FakeModule(ModuleType):
@@ -80,7 +84,9 @@ def fake_host(monkeypatch, tmp_path):
     folders.get_folder_paths = lambda name: [str(base)]
     folders.get_filename_list = lambda name: sorted(str(p.relative_to(base)) for p in base.rglob("*") if p.is_file())
     folders.get_full_path = lambda name, file: str(base / file) if (base / file).is_file() else None
-    yield SimpleNamespace(embeddings=base)
+    folders.get_output_directory = lambda: str(tmp_path / "output")
+    folders.get_temp_directory = lambda: str(tmp_path / "temp")
+    yield SimpleNamespace(embeddings=base, output=tmp_path / "output")
     sys.meta_path.remove(finder)
     for name in set(sys.modules) - before:
         if name.split(".")[0] in finder.packages or name.startswith("ti_plugin.nodes"):

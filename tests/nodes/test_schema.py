@@ -10,7 +10,7 @@ import pytest
 
 NODE_IDS = [
     "TI_Train", "TI_LoadEmbedding", "TI_EncodePrompt", "TI_SaveEmbedding", "TI_LoadDemoModel", "TI_InspectEmbedding",
-    "TI_MergeEmbeddings", "TI_TrainOptions",
+    "TI_MergeEmbeddings", "TI_TrainOptions", "TI_LoadRun", "TI_PickStep",
 ]  # fmt: skip
 WIDGETS = [
     "steps", "learning_rate", "batch_size", "num_vectors", "initial_words", "placeholder", "what", "seed",
@@ -68,18 +68,18 @@ def test_the_train_node_shows_ten_widgets_with_the_engines_defaults(schemas, nod
 
 def test_tooltips_speak_of_what_the_nodes_have(schemas):
     """They are the engine's own texts, which the command line shows as well."""
-    said = {i.id: i.options["tooltip"] for s in schemas.values() for i in s.inputs}
+    said = {(s.node_id, i.id): i.options["tooltip"] for s in schemas.values() for i in s.inputs}
     for name, tooltip in said.items():
         assert not any(word in tooltip for word in ("--", "caller", "flag", "templates")), name
     config = importlib.import_module("ti_plugin.ti_engine.training.config")
-    assert said["what"] == config.setting_limits("what")["help"]
+    assert said["TI_Train", "what"] == config.setting_limits("what")["help"]
 
 
 def test_the_seed_never_changes_by_itself(schemas):
-    (schema,) = (s for s in schemas.values() if s.node_id == "TI_Train")
-    (seed,) = (i for i in schema.inputs if i.id == "seed")
-    assert seed.options["control_after_generate"] is False
-    assert seed.options["max"] <= 2**53  # larger numbers are rounded in browsers
+    for schema in (s for s in schemas.values() if s.node_id in ("TI_Train", "TI_PickStep")):
+        (seed,) = (i for i in schema.inputs if i.id == "seed")
+        assert seed.options["control_after_generate"] is False
+        assert seed.options["max"] <= 2**53  # larger numbers are rounded in browsers
 
 
 def test_options_that_the_host_does_not_know_are_left_out(nodes):

@@ -44,6 +44,10 @@ class RunStore:
             raise ValueError(f"{run_id[:60]!r} is not the id of a run, which has 32 digits of 0-9 and a-f.")
         return RunFolder(self.root / run_id)
 
+    def ids(self) -> list[str]:
+        """Of all runs, also of those that cannot be read."""
+        return sorted(path.name for path in self.root.iterdir() if is_run_id(path.name)) if self.root.is_dir() else []
+
     @contextmanager
     def open(
         self, key: str, about: Mapping[str, Any], retrain: bool, waiting: Callable[[str], None]
@@ -84,10 +88,7 @@ class RunStore:
     def runs(self) -> list[RunSummary]:
         """All runs that can be read, the newest first."""
         found = []
-        for path in self.root.iterdir() if self.root.is_dir() else ():
-            folder = RunFolder(path)
-            if not is_run_id(path.name):
-                continue
+        for folder in map(self.folder, self.ids()):
             with contextlib.suppress(ValueError, OSError):
                 facts = folder.facts()
                 if facts is not None:

@@ -2,7 +2,15 @@
 
 const NAME = "report_text";
 const LEAST_HEIGHT = 56;
-const REPORTING = ["TI_SaveEmbedding", "TI_LoadEmbedding", "TI_EncodePrompt", "TI_InspectEmbedding", "TI_MergeEmbeddings"];
+const REPORTING = [
+  "TI_SaveEmbedding",
+  "TI_LoadEmbedding",
+  "TI_EncodePrompt",
+  "TI_InspectEmbedding",
+  "TI_MergeEmbeddings",
+  "TI_LoadRun",
+  "TI_PickStep",
+];
 
 /** Give `node` a panel for its report, if its kind gives one out. */
 export function addReport(node) {

@@ -4,34 +4,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from toy import ToyBackend, noisy_set, toy_config
+from toy_runs import toy_run
 
-from ti_engine import start_run, train
 from ti_engine.files.formats.metadata import training_record
 from ti_engine.run.folder import SavedRun
 from ti_engine.run.pick import pick_word, spread_steps, steps_between
-from ti_engine.run.store import RunStore
 
 KEY = "ab" * 16
 STEPS = 12
 
 
 def trained(root: Path, until: int | None = None) -> SavedRun:
-    """A run of 12 steps in a store at `root`, or its first steps `until` a cancel."""
-    backend, config = ToyBackend(), toy_config(steps=STEPS)
-    about = {"settings": config.to_dict(), "model": "toy", "pictures": 4, "captions": ["S* in my garden"]}
-    with RunStore(root).open(KEY, about, False, print) as run:
-        run.notes = {"fingerprint": "cd" * 32}
-        state = start_run(backend, config)
-        for step in train(backend, noisy_set(backend), config, state):
-            run.keep(step)
-            if step.index == until:
-                break
-        else:
-            run.finish(state)
-    found = run.folder.read()
-    assert found is not None
-    return found
+    return toy_run(root, KEY, until, about={"captions": ["S* in my garden"]}, steps=STEPS)
 
 
 @pytest.fixture
