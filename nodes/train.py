@@ -99,6 +99,12 @@ class Train(io.ComfyNode):
         )
 
     @classmethod
+    def fingerprint_inputs(cls, **_: Any) -> int:
+        """Another one after every Stop & keep: Run then goes on with that run, where the host would give out the result
+        that it has kept. Runs that are over are returned from disk."""
+        return RunProgress.stops
+
+    @classmethod
     def execute(
         cls,
         model: list[Any],

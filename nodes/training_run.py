@@ -75,6 +75,7 @@ def learn(
                         progress.show_previews(run.previews)
                 if "stop" in wanted and record.losses and step.index < state.last_step(config):
                     stopped_by_hand = True
+                    progress.count_stop()
                     compare_candidates(lent, dataset, config, state)
                     record.stopped = f"Stopped by hand after step {step.index}. Run again to go on from there."
                     break

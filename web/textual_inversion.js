@@ -9,7 +9,7 @@ import { addReport, showError, showReport } from "./report/node_report.mjs";
 const RUNS = "/textual_inversion/runs";
 const panels = new WeakMap(); // Train node -> its panel
 const rootGraph = () => app.rootGraph ?? app.graph;
-const runs = createRuns(rootGraph, (node) => panels.get(node), () => api.clientId);
+const runs = createRuns(rootGraph, (node) => panels.get(node));
 let kept = { prompt: null, nodes: [] }; // what the host did not execute again of the prompt that it executes now
 
 function addPanel(node) {

@@ -279,6 +279,40 @@ def test_cancel_is_said_on_the_chart_and_the_next_run_begins_anew(page: Page, no
     wait_for_chart(page, "step 3 of 3.* done")
 
 
+def test_stop_and_keep_ends_the_run_with_a_word_and_the_next_one_goes_on(page: Page, nodes_2: bool) -> None:
+    set_widgets(page, "TI_Train", {"steps": 400, "preview_every": 0, "seed": 90 + nodes_2})
+    set_widgets(page, "KSampler", {"steps": 2})
+    press_run(page)
+    wait_for_chart(page, r"step [1-9]\d* of 400")
+    page.get_by_role("button", name="Sample now").click()
+    count = "() => app.nodeOutputs[app.graph.nodes.find((n) => n.type === 'TI_Train').id]?.images?.length"
+    page.wait_for_function(f"{count} === 1")
+    page.get_by_role("button", name="Stop & keep").click()
+    assert ending(page) == "execution_success"
+    wait_for_chart(page, r"Stopped by hand after step \d+")
+    assert page.get_by_role("button", name="Stop & keep").count() == 0  # nothing to stop any more
+    wait_for_report(page, "Saved as embedding:demo-heart")
+    stopped = int(chart_text(page).partition("step ")[2].partition(" ")[0])
+    assert stopped < 400
+    press_run(page)  # with nothing changed
+    wait_for_chart(page, rf"step ({'|'.join(str(stopped + more) for more in range(1, 20))}) of 400")
+    page.evaluate("() => app.api.interrupt()")
+    assert ending(page) == "execution_interrupted"
+    wait_for_chart(page, "cancelled; Run goes on from here")
+
+
+def test_a_workflow_that_is_opened_later_shows_its_run_from_disk(page: Page, nodes_2: bool) -> None:
+    set_widgets(page, "TI_Train", {"steps": 4, "preview_every": 0, "seed": 100 + nodes_2})
+    alone(page)
+    press_run(page)
+    assert ending(page) == "execution_success"
+    wait_for_chart(page, "step 4 of 4.* done")
+    workflow = page.evaluate("() => app.graph.serialize()")
+    workflow["id"] = "0a1b2c3d-0000-4000-8000-000000000000"  # of a workflow that the server knows nothing of
+    page.evaluate("async (workflow) => app.loadGraphData(workflow, true, true, 'later')", workflow)
+    wait_for_chart(page, "step 4 of 4.* done")
+
+
 def test_the_axis_can_be_switched_and_is_kept_in_the_workflow(page: Page) -> None:
     button = page.locator(f"{CHART} + div button")
     assert button.inner_text() == "linear"

@@ -1,5 +1,5 @@
-// Which Train node shows which run. Every message of the server holds a whole run, so that a run is there again when the
-// user comes back to its workflow.
+// Which Train node shows which run. Every message of the server holds a whole run and says which workflow and which node
+// it belongs to, so that a run is there again when the user comes back to its workflow, and no other workflow gets it.
 
 const TRAIN_NODE = "TI_Train";
 const RUN = "textual_inversion_run"; // property of a node, saved in the workflow: id of the run that it showed last
@@ -7,14 +7,10 @@ const RUN = "textual_inversion_run"; // property of a node, saved in the workflo
 /**
  * The runs of a page.
  * rootGraph: a function that gives the open graph. panelOf: a function that gives a node's panel, if it has one.
- * clientId: a function that gives the id by which the server knows this page, also after a reload.
- *
- * A node shows the run whose id its workflow holds. It takes a new one over from runs that this page has started: a
- * template that is open in two tabs has the same ids in both, and neither shows what the other one trains.
  */
-export function createRuns(rootGraph, panelOf, clientId) {
-  const newest = new Map(); // "workflow/node/client" -> run
-  const place = (run) => `${run.workflow}/${run.node}/${run.client}`;
+export function createRuns(rootGraph, panelOf) {
+  const newest = new Map(); // "workflow/node" -> run
+  const place = (run) => `${run.workflow}/${run.node}`;
 
   function showOn(node, run) {
     if (run.run) node.properties = { ...node.properties, [RUN]: run.run };
@@ -24,8 +20,7 @@ export function createRuns(rootGraph, panelOf, clientId) {
   function showOne(run) {
     const graph = rootGraph();
     const node = graph?.id && graph.id === run.workflow ? findNode(graph, run.node) : undefined;
-    const isStartedHere = (one) => one === node && run.client === clientId();
-    for (const one of trainNodes(graph)) if (isStartedHere(one) || (run.run && runOf(one) === run.run)) showOn(one, run);
+    if (node?.comfyClass === TRAIN_NODE) showOn(node, run);
   }
 
   /** A message of the server about a run; an older one than the page has already is left out. */
@@ -40,7 +35,7 @@ export function createRuns(rootGraph, panelOf, clientId) {
 
     /** The host gives out what it has kept of an earlier run, perhaps of another workflow, as the result of this node. */
     tellKept(nodeId, run) {
-      const here = { workflow: rootGraph()?.id, node: String(nodeId), client: clientId() };
+      const here = { workflow: rootGraph()?.id, node: String(nodeId) };
       const time = Math.max(run.time, newest.get(place(here))?.time ?? 0);
       tell({ ...run, ...here, time, reused: true });
     },

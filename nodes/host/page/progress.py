@@ -38,6 +38,8 @@ class RunProgress:
     """(workflow, node) -> the last message about its newest run."""
     _going_on: ClassVar[dict[str, RunProgress]] = {}
     """Id of a run on disk -> the one who trains it now."""
+    stops: ClassVar[int] = 0
+    """Runs of this process that the person has stopped and kept."""
 
     def __init__(self, steps: int, workflow: str | None) -> None:
         """workflow: id of the graph that is executed, None if the prompt came without one."""
@@ -45,7 +47,6 @@ class RunProgress:
         self._node_id = None if context is None else context.node_id
         self._prompt_id = None if context is None else context.prompt_id
         self._workflow = workflow
-        self._client = getattr(running_server(), "client_id", None)  # the page that has sent the prompt
         self._bar = comfy.utils.ProgressBar(steps)
         self._steps = steps
         self._next_time = 0.0
@@ -100,6 +101,11 @@ class RunProgress:
         """What was asked for since the last call: stop, sample."""
         wishes, self._wishes = self._wishes, set()
         return wishes
+
+    @classmethod
+    def count_stop(cls) -> None:
+        """A run ends now because the person has asked for it. The host must not take its result for the whole run's."""
+        cls.stops += 1
 
     def phase(self, text: str) -> None:
         """One line on the node. Raises the host's interrupt if the person has cancelled."""
@@ -173,7 +179,6 @@ class RunProgress:
             "prompt_id": self._prompt_id,
             "workflow": self._workflow,
             "run": self._run_id,
-            "client": self._client,
             "time": time.time(),
             "state": state,
             "sentence": sentence,

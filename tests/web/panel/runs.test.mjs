@@ -5,7 +5,7 @@ import { createRuns, findNode } from "../../../web/panel/runs.mjs";
 
 const trainNode = (id) => ({ id, comfyClass: "TI_Train" });
 const run = (node, step, changes = {}) => ({
-  node, step, steps: 9, workflow: "a", client: "me", prompt_id: "p", time: step, state: "running", reused: false, ...changes,
+  node, step, steps: 9, workflow: "a", prompt_id: "p", time: step, state: "running", reused: false, ...changes,
 });
 
 /** A page with open graphs whose nodes remember what they were asked to show. */
@@ -15,7 +15,6 @@ function page(graph) {
   const runs = createRuns(
     () => open.graph,
     (node) => ({ show: (history) => shown.set(node, history) }),
-    () => "me",
   );
   return { runs, open, shown };
 }
@@ -85,24 +84,6 @@ test("a kept result of another workflow's run is shown here, said to be kept, an
 });
 
 const A = "a".repeat(32);
-const B = "b".repeat(32);
-
-test("the same template in two tabs: neither shows what the other one trains", () => {
-  const graph = { id: "a", nodes: [trainNode(5)] };
-  const { runs, shown } = page(graph);
-  runs.tell(run("5", 1, { client: "another tab", run: A }));
-  assert.equal(shown.size, 0);
-  runs.tell(run("5", 2, { run: B, time: 0 }));
-  runs.tell(run("5", 3, { client: "another tab", run: A }));
-  assert.equal(shown.get(graph.nodes[0]).run, B);
-});
-
-test("a workflow that holds the id of a run shows it in any tab, also inside a subgraph", () => {
-  const node = { ...trainNode(5), properties: { textual_inversion_run: A } };
-  const { runs, shown } = page({ id: "z", nodes: [{ id: 1, subgraph: { nodes: [node] } }] });
-  runs.tell(run("5", 1, { client: "another tab", run: A }));
-  assert.equal(shown.get(node).step, 1);
-});
 
 test("a node remembers the run that it shows", () => {
   const graph = { id: "a", nodes: [{ ...trainNode(5), properties: { loss_axis: "log" } }] };
@@ -112,12 +93,13 @@ test("a node remembers the run that it shows", () => {
 });
 
 test("a run that nobody trains now is read from disk when its workflow is opened", async () => {
-  const graph = { id: "a", nodes: [{ ...trainNode(5), properties: { textual_inversion_run: A } }, trainNode(6)] };
+  const node = { ...trainNode(5), properties: { textual_inversion_run: A } };
+  const graph = { id: "a", nodes: [{ id: 1, subgraph: { nodes: [node] } }, trainNode(6)] };
   const { runs, shown } = page(graph);
   const asked = [];
   await runs.showAll(async (id) => asked.push(id) && { ...run("5", 7), run: id });
   assert.deepEqual(asked, [A]);
-  assert.equal(shown.get(graph.nodes[0]).step, 7);
+  assert.equal(shown.get(node).step, 7);
   await runs.showAll(async () => null); // deleted meanwhile
   assert.equal(shown.size, 1);
 });
