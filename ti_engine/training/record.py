@@ -78,7 +78,35 @@ class TrainRecord:
         steps = self.returned if step is None else range(step, step + 1)
         return TokenEmbedding(self.mean_vectors(steps), self.placeholder)
 
+    def until(self, step: int) -> TrainRecord:
+        """The record that the run had after `step` updates, before anybody looked at its candidates.
+
+        A vector counts as reached once it has moved: before its first gradient it cannot. Shares its tensors with this
+        record.
+        """
+        states = self.trajectory[: step + 1]
+        out_of_memory = self.ran_out_of_memory
+        return TrainRecord(
+            self.placeholder,
+            states,
+            self.losses[:step],
+            {at: losses for at, losses in self.sample_losses.items() if at <= step},
+            reached={key: rows & _moved([state[key] for state in states]) for key, rows in self.reached.items()},
+            parts=self.parts,
+            ran_out_of_memory=out_of_memory if out_of_memory is not None and out_of_memory <= step else None,
+            nondeterministic=list(self.nondeterministic),
+            warnings=list(self.warnings),
+        )
+
     def unlearned(self) -> Mapping[str, list[int]]:
         """Encoder key -> numbers, from 0, of the vectors that never had a gradient; encoders without any left out."""
         missed = {key: torch.nonzero(~rows).flatten().tolist() for key, rows in self.reached.items()}
         return {key: numbers for key, numbers in missed.items() if numbers}
+
+
+def _moved(states: list[Tensor]) -> Tensor:
+    """[num_vectors], whether each vector is somewhere else in one of `states` than in the first."""
+    moved = torch.zeros(len(states[0]), dtype=torch.bool)
+    for state in states:
+        moved |= state.ne(states[0]).any(1).cpu()
+    return moved
