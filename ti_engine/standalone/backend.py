@@ -18,6 +18,7 @@ from ..word.embedding import TokenEmbedding
 from ..word.families import describe_widths
 from .autoencoder import Autoencoder
 from .families import Conditions, family_of
+from .identity import models_identity
 from .schedule import diffusion_levels, flow_levels, noise_schedule
 from .text import Conditioning
 from .twins import check_shape, frozen_twin, text_encoders, with_twins
@@ -56,7 +57,7 @@ class DiffusersBackend:
         self.guidance = family.guidance if guidance is None else guidance
         self.name = name
         self.weights_hash = weights_hash
-        """SHA-256 of the weights file in hex, where there is one."""
+        """SHA-256 in hex of the file with the network's weights, the first of several, where there is one."""
         self.device: torch.device = self._network.device
         self.dtype: torch.dtype = self._network.dtype
         self.loss_scale = FLOAT16_LOSS_SCALE if self.dtype == torch.float16 else 1.0
@@ -75,6 +76,11 @@ class DiffusersBackend:
             f"{name}: {family.title}, {' + '.join(self.encoders)}, {self.schedule.prediction}, {precision}, "
             f"{self.device.type}"
         )
+
+    def identity(self) -> str:
+        """What tells these models from all others: see `models_identity`."""
+        networks = [self._network, self._autoencoder.network, *(encoder.network for encoder in self._text.values())]
+        return models_identity(networks, [encoder.tokenizer for encoder in self._text.values()], self.schedule)
 
     @property
     def _at_least_float32(self) -> torch.dtype:
