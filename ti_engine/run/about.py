@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..files.formats.metadata import training_record
 from ..training.config import TrainConfig
 from ..version import VERSION
 from ..word.embedding import TokenEmbedding
+from .folder import RunFolder
 
 
 def describe_run(
@@ -31,3 +32,12 @@ def describe_run(
         "program": f"textual-inversion {VERSION}",
         "settings": config.to_dict(),
     }
+
+
+def about_again(about: Mapping[str, Any], folder: RunFolder) -> Mapping[str, Any]:
+    """What to say of a run that goes on: `about`, but it began when its config.json says."""
+    try:
+        began = folder.config().get("began")
+    except (ValueError, OSError):
+        return about
+    return about if began is None else {**about, "began": began}

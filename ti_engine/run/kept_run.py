@@ -15,6 +15,7 @@ from ..files.atomic import write_atomically
 from ..training.loop import TrainStep
 from ..training.record import TrainRecord
 from ..training.state import RunState
+from .about import about_again
 from .folder import README, RunFolder, SavedRun
 from .saved_state import Snapshot, restore_state, take_snapshot
 from .sealed_file import seal
@@ -34,7 +35,7 @@ class KeptRun:
 
     def __init__(self, folder: RunFolder, saved: SavedRun | None, about: Mapping[str, Any], problem: str = "") -> None:
         """about: ready for JSON, what config.json says of settings, pictures and model."""
-        self.folder, self.saved, self._about = folder, saved, about
+        self.folder, self.saved, self._about = folder, saved, about if saved is None else about_again(about, folder)
         self.problem = problem
         """Why the newest state is not on disk; empty if it is."""
         self.warnings: list[str] = []

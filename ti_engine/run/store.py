@@ -48,6 +48,15 @@ class RunStore:
         """Of all runs, also of those that cannot be read."""
         return sorted(path.name for path in self.root.iterdir() if is_run_id(path.name)) if self.root.is_dir() else []
 
+    def find(self, beginning: str) -> RunFolder:
+        """The run whose id begins so. Raises ValueError with a sentence where there is none, or more than one."""
+        found = [one for one in self.ids() if one.startswith(beginning)] if beginning else []
+        if not found:
+            raise ValueError(f"There is no run {beginning[:60]!r} in {self.root}.")
+        if len(found) > 1:
+            raise ValueError(f"{len(found)} runs in {self.root} begin with {beginning!r}; write more of the id.")
+        return self.folder(found[0])
+
     @contextmanager
     def open(
         self, key: str, about: Mapping[str, Any], retrain: bool, waiting: Callable[[str], None]
@@ -90,10 +99,8 @@ class RunStore:
         found = []
         for folder in map(self.folder, self.ids()):
             with contextlib.suppress(ValueError, OSError):
-                facts = folder.facts()
-                if facts is not None:
-                    written = folder.state_file.stat().st_mtime
-                    found.append(RunSummary(folder, folder.config(), facts, folder.size(), written))
+                if (facts := folder.facts()) is not None:
+                    found.append(summary(folder, facts))
         return sorted(found, key=lambda run: run.written, reverse=True)
 
     def delete(self, folder: RunFolder) -> bool:
@@ -137,6 +144,11 @@ class RunStore:
 
     def _lock_file(self, run: str) -> Path:
         return self.root / _LOCKS / f"{run}.lock"
+
+
+def summary(folder: RunFolder, facts: dict[str, Any]) -> RunSummary:
+    """Of a run whose state has these facts. Raises ValueError for a damaged config.json, OSError as the disk does."""
+    return RunSummary(folder, folder.config(), facts, folder.size(), folder.state_file.stat().st_mtime)
 
 
 def run_id(key: str, number: int) -> str:
