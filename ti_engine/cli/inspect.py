@@ -10,14 +10,13 @@ from typing import Any
 from ..files import read_embedding_file
 from ..word.inspection import describe
 from .model_flags import add_model_flags, open_model
+from .terminal import printable
 from .word_files import add_partner
 
 DESCRIPTION = (
     "Show what an embedding file holds, whoever wrote it. With a model also the words of its vocabulary "
     "that are nearest to each vector."
 )
-
-_LONGEST = 200  # characters of a text from the file: a thumbnail or a whole workflow is not for reading
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,28 +35,22 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _summary(content: dict[str, Any]) -> str:
-    lines = [f"{_printable(content['file'])} ({content['format']})"]
+    lines = [f"{printable(content['file'])} ({content['format']})"]
     for word in content["words"]:
         name = f"{Path(content['file']).stem}, by the file's name" if word["name"] is None else word["name"]
-        lines.append(f"word: {_printable(name)}")
+        lines.append(f"word: {printable(name)}")
         for key, rows in word["vectors"].items():
             lines += _vector_lines(key, rows)
-        lines += [f"{_printable(name)}: {_printable(text)}" for name, text in sorted(word["metadata"].items())]
-    lines += [f"warning: {_printable(warning)}" for warning in content["warnings"]]
+        lines += [f"{printable(name)}: {printable(text)}" for name, text in sorted(word["metadata"].items())]
+    lines += [f"warning: {printable(warning)}" for warning in content["warnings"]]
     return "\n".join(lines)
 
 
 def _vector_lines(key: str, rows: dict[str, Any]) -> list[str]:
     count, width = rows["shape"]
     usual = f"; a word's norm is {rows['vocabulary_norm']:.4f}" if "vocabulary_norm" in rows else ""
-    lines = [f"{_printable(key)}: {count} vector{'s' * (count > 1)} of width {width}, {rows['dtype']}{usual}"]
+    lines = [f"{printable(key)}: {count} vector{'s' * (count > 1)} of width {width}, {rows['dtype']}{usual}"]
     for number, norm in enumerate(rows["norms"]):
-        near = ", ".join(f"{_printable(w)} {c:.2f}" for w, c in rows.get("nearest_words", [[]] * count)[number])
+        near = ", ".join(f"{printable(w)} {c:.2f}" for w, c in rows.get("nearest_words", [[]] * count)[number])
         lines.append(f"  {number + 1}: norm {norm:.4f}{'; nearest: ' + near if near else ''}")
     return [*lines, f"  sha256 {rows['sha256_f32']}"]
-
-
-def _printable(text: str) -> str:
-    """Text from a file on one line, cut, and without characters that would control the terminal."""
-    text = text if len(text) <= _LONGEST else text[:_LONGEST] + " ..."
-    return text if text.isprintable() else ascii(text)

@@ -36,7 +36,8 @@ examples:
   textual-inversion convert cat.pt --for diffusers --output cat.safetensors
   textual-inversion merge cat.safetensors dog.safetensors --weights 0.6 0.4 --output catdog.safetensors
 
-exit codes: 0 done, 2 a sentence on stderr says what to change, 130 stopped with Ctrl-C (what was learned is saved)
+exit codes: 0 done, 2 a sentence on stderr says what to change, 130 stopped with Ctrl-C (train saves what was learned,
+and the same command goes on from there; a second Ctrl-C stops at once)
 """
 
 
@@ -78,8 +79,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"{PROGRAM}: {_sentence(error)}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print(f"\n{PROGRAM}: stopped; nothing was written.", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(f"\n{PROGRAM}: stopped; {str(stop) or 'nothing was written'}.", file=sys.stderr)
         return 130
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..cli.train import learn
+from ..cli.learning import learn
 from ..data.contact_sheet import contact_sheet, png_bytes
 from ..files import save_embedding, training_metadata
 from ..files.atomic import write_atomically
@@ -48,8 +48,8 @@ def main() -> int:
     dataset = encode_training_set(backend, list(pictures), config)
     result = learn(backend, dataset, config)
     record = result.record
-    if record is None or not record.losses:
-        print((record and record.stopped) or "Stopped; nothing was learned.", file=sys.stderr)
+    if not record.losses:
+        print(record.stopped or "Stopped; nothing was learned.", file=sys.stderr)
         return 130 if result.interrupted else 1
     metadata = training_metadata(config, record, backend.name, backend.weights_hash, len(pictures))
     word = replace(record.embedding(), metadata=metadata)

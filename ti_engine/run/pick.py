@@ -18,7 +18,7 @@ def pick_word(saved: SavedRun, steps: range | None) -> TokenEmbedding:
     about, notes = saved.folder.config(), saved.notes
     metadata = training_metadata(
         about.get("settings", {}), record, about.get("model", ""), notes.get("sha256"), about.get("pictures", 0),
-        notes.get("fingerprint"), run=saved.folder.id, returned=chosen,
+        notes.get("fingerprint"), about.get("started_from"), saved.folder.id, chosen,
     )  # fmt: skip
     return TokenEmbedding(record.mean_vectors(chosen), record.placeholder, metadata)
 

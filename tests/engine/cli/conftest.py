@@ -1,6 +1,8 @@
 """Makes `command_line` importable by the tests of this folder, as tests/engine/conftest.py does, and fills folders."""
 
+import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -61,3 +63,11 @@ def word_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespa
     save_file({f"bundle_emb.{name}.clip_l": words[name] for name in ("cat", "dog")}, "bundle.safetensors")
     Image.new("RGB", (40, 20), "red").save("red.png")
     return SimpleNamespace(**words, **{f"xl_{key}": vectors for key, vectors in xl.items()})
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C is Python's own, also where the tests run in the background and ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -48,7 +48,7 @@ def test_a_run_that_ends_in_nan_is_saved_with_the_reason(monkeypatch: pytest.Mon
             )
             yield step
 
-    monkeypatch.setattr(importlib.import_module("ti_engine.cli.train"), "train", stopped)
+    monkeypatch.setattr(importlib.import_module("ti_engine.cli.learning"), "train", stopped)
     assert main(["train", "a.png", *QUICK]) == 0
     assert "The loss became nan at step 2" in capsys.readouterr().err
     assert load_embedding("word.safetensors").num_vectors == 1
@@ -86,24 +86,6 @@ def test_pictures_that_teach_little_are_named(capsys: Output) -> None:
     assert "warning: a.png is one colour all over" in said and "warning: wide.png is 400 x 50" in said
 
 
-def test_ctrl_c_keeps_what_was_learned(monkeypatch: pytest.MonkeyPatch, capsys: Output) -> None:
-
-    def interrupted(*arguments: Any) -> Iterator[Any]:
-        for step in train_loop(*arguments):
-            yield step
-            if step.index == stop_after:
-                raise KeyboardInterrupt
-
-    monkeypatch.setattr(importlib.import_module("ti_engine.cli.train"), "train", interrupted)
-    stop_after = 1
-    assert main(["train", "a.png", *QUICK]) == 130
-    assert "what was learned is saved" in capsys.readouterr().err
-    assert load_embedding("word.safetensors").num_vectors == 1
-    stop_after = 0
-    assert main(["train", "a.png", *QUICK, "--output", "none.safetensors"]) == 130
-    assert not Path("none.safetensors").exists()
-
-
 def test_a_full_memory_keeps_what_was_learned(monkeypatch: pytest.MonkeyPatch, capsys: Output) -> None:
     compute = loop.compute_gradient
 
@@ -117,10 +99,14 @@ def test_a_full_memory_keeps_what_was_learned(monkeypatch: pytest.MonkeyPatch, c
     monkeypatch.setattr(loop, "compute_gradient", full)
     full_after = 1
     assert main(["train", "a.png", *QUICK]) == 0
-    assert "There was no memory for step 2. Lower resolution" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "There was no memory for step 2. Lower resolution" in error and "the same command goes on" in error
     assert load_embedding("word.safetensors").num_vectors == 1
+    full_after = 5
+    assert main(["train", "a.png", *QUICK]) == 0
+    assert "goes on from step 1 of 2" in capsys.readouterr().err
     full_after = 0
-    assert main(["train", "a.png", *QUICK, "--output", "none.safetensors"]) == 2
+    assert main(["train", "a.png", *QUICK, "--seed", "1", "--output", "none.safetensors"]) == 2
     assert "The memory of cpu does not hold a step of training. Lower resolution (now" in capsys.readouterr().err
     assert not Path("none.safetensors").exists()
 
@@ -131,7 +117,7 @@ def test_what_was_learned_is_not_lost_when_it_cannot_be_saved(monkeypatch: pytes
         Path("folder").write_text("")
         yield from train_loop(*arguments)
 
-    monkeypatch.setattr(importlib.import_module("ti_engine.cli.train"), "train", folder_taken)
+    monkeypatch.setattr(importlib.import_module("ti_engine.cli.learning"), "train", folder_taken)
     assert main(["train", "a.png", *QUICK, "--output", "folder/my.safetensors"]) == 2
     error = capsys.readouterr().err
     assert "my.safetensors could not be written" in error
