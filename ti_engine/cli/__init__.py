@@ -1,4 +1,4 @@
-"""The command line: `textual-inversion train`, `generate`, `inspect`, `convert`, `merge`, `extract`."""
+"""The command line: `textual-inversion train`, `generate`, `inspect`, `convert`, `merge`, `extract`, `runs`, `pick`."""
 
 from .main import main
 

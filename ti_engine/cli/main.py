@@ -21,6 +21,8 @@ COMMANDS = {
     "convert": "an embedding file for another program",
     "merge": "one word of several, or arithmetic with words",
     "extract": "words out of a file that holds several",
+    "runs": "the runs on disk: list, show, export, delete",
+    "pick": "the word as it was at any step of a run",
 }
 """Each is the module of its name, with DESCRIPTION, add_arguments(parser) and run(arguments) -> exit code."""
 _DESCRIPTION = """\
@@ -35,6 +37,8 @@ examples:
   textual-inversion inspect cat.safetensors --json
   textual-inversion convert cat.pt --for diffusers --output cat.safetensors
   textual-inversion merge cat.safetensors dog.safetensors --weights 0.6 0.4 --output catdog.safetensors
+  textual-inversion runs
+  textual-inversion pick 1a2b3c4d --step 90 --output cat-90.safetensors
 
 exit codes: 0 done, 2 a sentence on stderr says what to change, 130 stopped with Ctrl-C (train saves what was learned,
 and the same command goes on from there; a second Ctrl-C stops at once)

@@ -190,7 +190,7 @@ def test_old_runs_make_room_and_are_named(train: Train) -> None:
     assert [run.folder.id for run in RunStore(RUNS).runs()] == [second["run"]["id"]]
 
 
-def test_a_run_starts_from_the_result_of_another(train: Train) -> None:
+def test_a_run_starts_from_the_result_of_another(train: Train, capsys: Output) -> None:
     parent = train("one.safetensors", "--num-vectors", "2")
     child = train("two.safetensors", "--init-from", parent["run"]["id"][:8])
     assert child["run"]["id"] != parent["run"]["id"] and child["settings"]["num_vectors"] == 2
@@ -200,6 +200,9 @@ def test_a_run_starts_from_the_result_of_another(train: Train) -> None:
     assert about["parent"] == parent["run"]["id"]
     source = {"run": parent["run"]["id"], "steps": "{} to {}".format(*parent["returned_steps"])}
     assert word("two.safetensors")[1]["started_from"] == child["started_from"] == source
+    assert main(["runs", "export", child["run"]["id"], "--output", "exported.safetensors"]) == 0
+    capsys.readouterr()
+    assert word("exported.safetensors") == word("two.safetensors")
     again = train("three.safetensors", "--init-from", "one.safetensors")  # the same vectors, by the file
     assert again["reused"] and again["run"] == child["run"]
 
