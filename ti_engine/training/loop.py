@@ -107,16 +107,17 @@ def train(backend: Backend, dataset: TrainingSet, config: TrainConfig, state: Ru
             record.sample_losses[step] = ladder.run(evaluation_set.losses, backend, record.trajectory[step])
     yield TrainStep(state.step, math.nan, 0.0, state)
     while state.step < state.last_step(config):
-        samples = draw_samples(backend.schedule, dataset, config, state.generator)
+        generator, loss_scale = state.draw_from()
+        samples = draw_samples(backend.schedule, dataset, config, generator)
         with nullcontext() if record.losses else nondeterministic_operations(record.nondeterministic):
-            loss = compute_gradient(backend, samples, words, state.loss_scale, ladder)
+            loss = compute_gradient(backend, samples, words, loss_scale, ladder)
         if problem := gradient_problem(state, loss):
             record.stopped, record.last_good = problem
             break
         if config.gradient_clip:
             clip_gradient(state.vectors, backend.encoders, config.gradient_clip)
         learning_rate = config.learning_rate * learning_rate_factor(config, state.step + 1, state.cool_down)
-        state.update(loss, learning_rate, ladder)
+        state.update(loss, learning_rate, ladder, generator, loss_scale)
         with out_of_memory_forgiven():  # the next update will say so, if there is one
             if config.evaluate_every and state.step % config.evaluate_every == 0:
                 record.sample_losses[state.step] = ladder.run(evaluation_set.losses, backend, state.vectors)

@@ -42,11 +42,19 @@ class RunState:
         """The update with which the run ends."""
         return config.steps if self.cool_down is None else self.cool_down[1]
 
-    def update(self, loss: float, learning_rate: float, ladder: Ladder) -> None:
+    def draw_from(self) -> tuple[torch.Generator, LossScale]:
+        """Copies of the generator and the loss scale for the next update, which takes them over if it is made. One that
+        trouble prevents leaves no trace, so a run that goes on draws the same samples again."""
+        return torch.Generator().set_state(self.generator.get_state()), copy.copy(self.loss_scale)
+
+    def update(
+        self, loss: float, learning_rate: float, ladder: Ladder, generator: torch.Generator, loss_scale: LossScale
+    ) -> None:
         """Makes the update that the gradients ask for, and records it. learning_rate: for a vocabulary of SD1's scale.
 
-        ladder: where the run stands on it after computing that gradient.
+        ladder, generator, loss_scale: as they are after computing that gradient.
         """
+        self.generator, self.loss_scale = generator, loss_scale
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate * group["scale"]
         self.optimizer.step()
@@ -75,13 +83,11 @@ class RunState:
             [{**group, "params": [rows]} for group, rows in zip(groups, trained, strict=True)]
         )
         optimizer.load_state_dict(copy.deepcopy(self.optimizer.state_dict()))
-        generator = torch.Generator().set_state(self.generator.get_state())
         return RunState(
             self.step,
             vectors,
             optimizer,
-            generator,
-            copy.copy(self.loss_scale),
+            *self.draw_from(),
             self.parts,
             self.window_losses,
             self.cool_down,
