@@ -1,4 +1,5 @@
-"""Writing a file so that at every moment it is either the old one, the new one or absent, and never half of one."""
+"""Writing a file so that at every moment it is either the old one, the new one or absent, and never half of one; and
+adding to a log, which readers have to read line by line."""
 
 from __future__ import annotations
 
@@ -93,6 +94,15 @@ def write_all_atomically(files: Mapping[Path, bytes], overwrite: bool) -> None:
         for path in [*temporaries.values(), *placed]:
             with contextlib.suppress(OSError):  # one that could not be made for its name, or is gone
                 path.unlink()
+
+
+def append(path: Path, data: bytes) -> None:
+    """Adds `data` to the end of a file: the one way to write here of which a part may remain.
+
+    Raises OSError with one sentence for all the disk refuses.
+    """
+    with _explained(path), path.open("ab") as file:
+        file.write(data)
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -107,6 +108,14 @@ class RunFolder:
             raise ValueError(f"{self.config_file.name} is damaged.")
         return config
 
+    def log_lines(self, last: int) -> list[str]:
+        """The lines of the log up to that of the update `last`, as far as they can be read."""
+        try:
+            lines = self.log_file.read_text("utf-8", errors="replace").splitlines()
+        except OSError:
+            return []
+        return [line for line in lines if 0 < _step_of(line) <= last]
+
     def facts(self) -> dict[str, Any] | None:
         """How far the run is, from the head of its state; None before the first one was written."""
         return read_facts(self.state_file) if self.state_file.is_file() else None
@@ -147,6 +156,14 @@ class RunFolder:
 def is_run_id(text: str) -> bool:
     """Whether `text` can be the id of a run, and so is no path."""
     return _ID.fullmatch(text) is not None
+
+
+def _step_of(line: str) -> float:
+    """Of a line of the log; infinity for a line that is not whole."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
+        return math.inf
 
 
 def _read_png(file: Path) -> Tensor:

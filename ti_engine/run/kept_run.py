@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from ..data.contact_sheet import png_bytes
-from ..files.atomic import write_atomically
+from ..files.atomic import append, write_atomically
 from ..training.loop import TrainStep
 from ..training.record import TrainRecord
 from ..training.state import RunState
@@ -46,7 +46,8 @@ class KeptRun:
         self._before = saved.seconds if saved else 0.0
         self._began = time.monotonic()
         self._latest: Snapshot | None = None
-        self._log: list[str] = []
+        self._log = folder.log_lines(saved.step) if saved else []
+        self._logged = 0  # lines that the log on disk is sure to begin with
         self._written = -1  # step of the state on disk
         self._chunks: int = saved.facts["chunks"] if saved else 0  # that are on disk
         self._due = 0.0
@@ -122,27 +123,20 @@ class KeptRun:
             chunk = chunk_tensors(record, range(number * length, (number + 1) * length))
             write_atomically(folder.chunk_file(number), seal(chunk, {}), overwrite=True)
             self._chunks = number + 1
+        self._write_log()
         tensors = snapshot.tensors | as_tail(chunk_tensors(record, range(full * length, step + 1)))
         facts = {"chunks": full, "finished": finished, "seconds": round(self.seconds, 3), "notes": self.notes}
         write_atomically(folder.state_file, seal(tensors, snapshot.facts | facts), overwrite=True)
-        self._write_log(step)
 
-    def _write_log(self, step: int) -> None:
-        """Appends the new lines. The log is for readers; nothing is restored from it."""
-        if self._written < 0:
-            old = self.folder.log_file.read_text("utf-8").splitlines() if self.folder.log_file.is_file() else []
-            first = json.loads(self._log[0])["step"] if self._log else step + 1
-            lines = [*(line for line in old if _step_of(line) < first), *self._log]
-            write_atomically(self.folder.log_file, "".join(f"{line}\n" for line in lines).encode(), overwrite=True)
-        elif self._log:
-            with self.folder.log_file.open("a", encoding="utf-8") as file:
-                file.write("".join(f"{line}\n" for line in self._log))
-        self._log = []
-
-
-def _step_of(line: str) -> float:
-    """Of a line of the log; infinity for a line that is not whole."""
-    try:
-        return int(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
-        return float("inf")
+    def _write_log(self) -> None:
+        """Before the state, so that no line of an update that is on disk is missing. Where the program ends in between,
+        the lines of updates that are not are dropped when the run goes on."""
+        file = self.folder.log_file
+        first = self._logged if file.is_file() else 0
+        data = "".join(f"{line}\n" for line in self._log[first:]).encode()
+        self._logged = 0  # until all of it is written
+        if first:
+            append(file, data)
+        else:
+            write_atomically(file, data, overwrite=True)
+        self._logged = len(self._log)

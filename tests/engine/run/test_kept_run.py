@@ -4,60 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
-from toy import ToyBackend, noisy_set, same, toy_config
+from kept_runs import equal, go_on, on_disk, saved, wide
+from toy import ToyBackend, toy_config
 
-from ti_engine import TrainConfig, TrainRecord, start_run, train
-from ti_engine.run.folder import SavedRun
-from ti_engine.run.kept_run import KeptRun
-from ti_engine.run.key import run_key
+from ti_engine.files import atomic
+from ti_engine.run import kept_run
 from ti_engine.run.store import RunStore
-
-TWO_ENCODERS = {"clip_l": 6, "clip_g": 5}
-
-
-def wide() -> ToyBackend:
-    """Whose vectors, eight of them, fill a chunk of the trajectory with every 20 states."""
-    return ToyBackend(widths={"clip_l": 400})
-
-
-def never_waits(sentence: str) -> None:
-    raise AssertionError(sentence)
-
-
-def go_on(store: RunStore, config: TrainConfig, until: int | None = None, backend: ToyBackend | None = None) -> KeptRun:
-    """Trains as far as `until` and is stopped there, or to the end."""
-    backend = backend or ToyBackend(widths=TWO_ENCODERS)
-    key = run_key("toy", [torch.zeros(3, 64, 64)], [None], config)
-    with store.open(key, {"settings": config.to_dict()}, config.if_exists == "retrain", never_waits) as run:
-        state = start_run(backend, config)
-        run.restore(state)
-        for step in train(backend, noisy_set(backend), config, state):
-            run.keep(step)
-            if step.index == until:
-                return run
-        run.finish(state)
-    return run
-
-
-def on_disk(run: KeptRun) -> SavedRun:
-    found = run.folder.read()
-    assert found is not None
-    return found
-
-
-def saved(run: KeptRun) -> TrainRecord:
-    return on_disk(run).record
-
-
-def equal(first: TrainRecord, second: TrainRecord) -> bool:
-    return (
-        same(first, second)
-        and first.evaluations == second.evaluations
-        and first.returned == second.returned
-        and first.result_loss == second.result_loss
-        and first.unlearned() == second.unlearned()
-    )
 
 
 @pytest.mark.parametrize("until", [0, 1, 13, 29])
@@ -172,3 +124,54 @@ def test_what_a_killed_write_left_is_removed(tmp_path: Path):
         file.write_bytes(b"half")
     go_on(store, config, 4)
     assert not any(file.exists() for file in left) and mine.exists()
+
+
+def steps_in_log(run: kept_run.KeptRun) -> list[int]:
+    return [json.loads(line)["step"] for line in run.folder.log_file.read_text().splitlines()]
+
+
+def test_lines_of_a_log_that_cannot_be_read_or_are_ahead_of_the_state_are_dropped(tmp_path: Path):
+    store, config = RunStore(tmp_path), toy_config()
+    run = go_on(store, config, 10)
+    with run.folder.log_file.open("ab") as log:
+        log.write(b'\xff\xfe\n[]\n{"step": "x"}\n{"step": 11}\n{"step": ' + b"[" * 100_000 + b'\n{"step": 12, "lo')
+    assert steps_in_log(go_on(store, config)) == list(range(1, 31))
+
+
+def test_a_log_that_could_not_be_written_whole_is_written_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(kept_run, "LEAST_SHARE", 1)  # written after every step
+    append, calls = atomic.append, []
+
+    def full(path: Path, data: bytes) -> None:
+        calls.append(len(data))
+        if len(calls) in (4, 9):
+            append(path, data[: len(data) // 2])
+            raise OSError("the disk is full")
+        append(path, data)
+
+    monkeypatch.setattr(kept_run, "append", full)
+    run = go_on(RunStore(tmp_path), toy_config())
+    assert len(calls) > 9 and not run.problem and steps_in_log(run) == list(range(1, 31))
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_no_line_is_missing_or_twice_where_the_program_ends_around_the_writing_of_the_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+):
+    monkeypatch.setattr(kept_run, "LEAST_SHARE", 1)
+    store, config, replace = RunStore(tmp_path), toy_config(), atomic.os.replace
+    states: list[Path] = []
+
+    def ends(source: Path, target: Path) -> None:
+        if target.name == "state.safetensors":
+            states.append(target)
+        if len(states) < 6 or (len(states) == 6 and moment == "after"):
+            replace(source, target)
+        if len(states) >= 6:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(atomic.os, "replace", ends)
+    with pytest.raises(KeyboardInterrupt):
+        go_on(store, config)
+    monkeypatch.setattr(atomic.os, "replace", replace)
+    assert steps_in_log(go_on(store, config)) == list(range(1, 31))
