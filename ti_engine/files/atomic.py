@@ -96,6 +96,17 @@ def write_all_atomically(files: Mapping[Path, bytes], overwrite: bool) -> None:
                 path.unlink()
 
 
+def sync_folder(folder: Path) -> None:
+    """Makes sure that files put into a folder are still there under their names after a loss of power, where the system
+    can do that: POSIX does not promise it of a rename, and Windows opens no folders."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
 def append(path: Path, data: bytes) -> None:
     """Adds `data` to the end of a file: the one way to write here of which a part may remain.
 

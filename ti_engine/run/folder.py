@@ -19,7 +19,7 @@ from ..training.record import TrainRecord
 from .key import steps_matter
 from .saved_state import restore_record
 from .sealed_file import read_facts, unseal
-from .trajectory import add_chunk, tail_in
+from .trajectory import add_chunk, add_evaluations, tail_in
 
 README = """\
 This folder is one training run of Textual Inversion.
@@ -133,6 +133,7 @@ class RunFolder:
             for number in range(facts["chunks"]):
                 add_chunk(record, unseal(self.chunk_file(number))[0])
             add_chunk(record, tail_in(tensors))
+            add_evaluations(record, tensors)
         except FileNotFoundError as error:
             raise ValueError("a part of its trajectory is missing.") from error
         if len(record.trajectory) != facts["step"] + 1:

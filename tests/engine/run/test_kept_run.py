@@ -1,10 +1,12 @@
 """A run that goes on from its folder is bit for bit the run that was never broken."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
-from kept_runs import equal, go_on, on_disk, saved, wide
+import torch
+from kept_runs import differences, equal, go_on, on_disk, saved, wide
 from toy import ToyBackend, toy_config
 
 from ti_engine.files import atomic
@@ -57,6 +59,20 @@ def test_more_steps_go_on_where_the_schedule_allows_it(tmp_path: Path):
     second = go_on(store, long)
     assert first.id == second.id
     assert equal(saved(second), saved(go_on(RunStore(tmp_path / "whole"), long)))
+
+
+def test_more_steps_leave_no_evaluation_on_the_smaller_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(kept_run, "LEAST_SHARE", 1)  # written after every step
+    short, long = (
+        toy_config(schedule="constant", early_stop=False, steps=steps, batch_size=4, num_vectors=8, evaluate_every=5)
+        for steps in (30, 80)
+    )
+    store = RunStore(tmp_path / "gone on")
+    go_on(store, short, backend=wide())
+    go_on(store, long, 50, wide())
+    resumed, whole = go_on(store, long, backend=wide()), go_on(RunStore(tmp_path / "whole"), long, backend=wide())
+    assert len(list((resumed.folder.path / "trajectory").iterdir())) > 1
+    assert not differences(resumed.folder, whole.folder)
 
 
 def test_with_cosine_more_steps_are_another_run(tmp_path: Path):
@@ -112,6 +128,33 @@ def test_a_trajectory_of_several_chunks_goes_on_to_the_bit(tmp_path: Path):
     resumed = go_on(store, config, backend=wide())
     assert len(list((resumed.folder.path / "trajectory").iterdir())) == 1
     assert equal(saved(resumed), saved(go_on(RunStore(tmp_path / "whole"), config, backend=wide())))
+
+
+def test_states_of_many_chunks_that_wait_are_written_as_one(tmp_path: Path):
+    files: list[int] = []
+
+    def count(run: kept_run.KeptRun, step: int) -> None:
+        run._due = 0 if step == 98 else math.inf
+        files.append(len(list((run.folder.path / "trajectory").glob("*"))))
+
+    run = go_on(RunStore(tmp_path), toy_config(steps=100, num_vectors=8), backend=wide(), after=count)
+    assert files[98] == 0 and files[99] == 1 and len(saved(run).trajectory) == 101
+
+
+def test_the_picture_of_a_result_is_forgotten_as_soon_as_the_run_goes_on(tmp_path: Path):
+    store, config, grey = RunStore(tmp_path), toy_config(), torch.full((3, 8, 8), 0.5)
+    stopped = go_on(store, config, 10, after=lambda run, step: step == 10 and run.keep_preview(None, grey))
+    file = stopped.folder.preview_file(None)
+    assert list(dict(stopped.folder.previews())) == [None]
+    assert None in go_on(store, config, 10).previews and file.is_file()  # not gone on yet
+    assert None not in go_on(store, config, 11).previews and not file.exists()
+
+
+def test_a_preview_is_the_same_from_memory_and_from_disk(tmp_path: Path):
+    picture = torch.rand(3, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 2 - 0.5
+    shown: list[torch.Tensor] = []
+    run = go_on(RunStore(tmp_path), toy_config(), 3, after=lambda run, step: shown.append(run.keep_preview(3, picture)))
+    assert torch.equal(shown[0], dict(run.folder.previews())[3])
 
 
 def test_what_a_killed_write_left_is_removed(tmp_path: Path):
