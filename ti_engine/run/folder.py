@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from ..training.config import TrainConfig
 from ..training.record import TrainRecord
 from .key import steps_matter
-from .saved_state import restore_record
+from .plausible import check_facts, check_tensors
+from .saved_state import restore_record, vectors_in
 from .sealed_file import read_facts, unseal
 from .trajectory import add_chunk, add_evaluations, tail_in
 
@@ -102,7 +103,7 @@ class RunFolder:
         """What config.json holds. Raises ValueError for a damaged file, OSError where it cannot be read."""
         try:
             config = json.loads(self.config_file.read_text("utf-8"))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{self.config_file.name} is damaged.") from error
         if not isinstance(config, dict):
             raise ValueError(f"{self.config_file.name} is damaged.")
@@ -117,17 +118,19 @@ class RunFolder:
         return [line for line in lines if 0 < _step_of(line) <= last]
 
     def facts(self) -> dict[str, Any] | None:
-        """How far the run is, from the head of its state; None before the first one was written."""
-        return read_facts(self.state_file) if self.state_file.is_file() else None
+        """How far the run is, from the head of its state; None before the first one was written. Raises as `read`."""
+        return check_facts(read_facts(self.state_file)) if self.state_file.is_file() else None
 
     def read(self) -> SavedRun | None:
         """The run as it was written last; None before that.
 
-        Raises ValueError with a sentence for damaged or foreign files and for a newer format.
+        Raises ValueError with a sentence for damaged or foreign files and for a newer format, OSError where they cannot
+        be read.
         """
         if not self.state_file.is_file():
             return None
         tensors, facts = unseal(self.state_file)
+        check_tensors(tensors, check_facts(facts))
         try:
             record = restore_record(tensors, facts)
             for number in range(facts["chunks"]):
@@ -136,7 +139,10 @@ class RunFolder:
             add_evaluations(record, tensors)
         except FileNotFoundError as error:
             raise ValueError("a part of its trajectory is missing.") from error
-        if len(record.trajectory) != facts["step"] + 1:
+        shapes = {key: rows.shape for key, rows in vectors_in(tensors).items()}
+        if len(record.trajectory) != facts["step"] + 1 or any(
+            {key: rows.shape for key, rows in state.items()} != shapes for state in record.trajectory
+        ):
             raise ValueError("its trajectory is incomplete.")
         return SavedRun(tensors, facts, record)
 
@@ -146,8 +152,8 @@ class RunFolder:
             if _PREVIEW.fullmatch(file.stem) or file.stem == _RESULT:
                 try:
                     yield (None if file.stem == _RESULT else int(file.stem)), _read_png(file)
-                except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError):
-                    continue  # it is drawn again
+                except Exception:  # Pillow raises nearly anything; the picture is drawn again
+                    continue
 
     def size(self) -> int:
         """Bytes of all its files."""

@@ -64,10 +64,9 @@ class RunStore:
                 try:
                     saved = folder.read()
                     break
-                except (ValueError, KeyError, TypeError, OSError) as error:
-                    reason = str(error) if isinstance(error, (ValueError, OSError)) else "its state is incomplete."
+                except (ValueError, OSError) as error:
                     warnings.append(
-                        f"The run in {folder.id} cannot be read: {reason} It stays as it is, and a new run begins "
+                        f"The run in {folder.id} cannot be read: {error} It stays as it is, and a new run begins "
                         "beside it."
                     )
                 number += 1

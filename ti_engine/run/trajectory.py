@@ -47,18 +47,18 @@ def tail_in(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(_TAIL): tensor for name, tensor in tensors.items() if name.startswith(_TAIL)}
 
 
-def add_chunk(record: TrainRecord, tensors: Mapping[str, Tensor]) -> int:
-    """Appends what `chunk_tensors` took out; returns how many states these are. Raises ValueError for tensors that it
-    never gives."""
+def add_chunk(record: TrainRecord, tensors: Mapping[str, Tensor]) -> None:
+    """Appends what `chunk_tensors` took out. Raises ValueError for tensors that it never gives."""
     vectors = {name.removeprefix(_VECTORS): rows for name, rows in tensors.items() if name.startswith(_VECTORS)}
     losses = tensors.get("losses")
-    if losses is None or not vectors or any(len(rows) != len(losses) for rows in vectors.values()):
+    if losses is None or losses.ndim != 1 or losses.dtype != torch.float64 or not vectors:
+        raise ValueError("a part of the trajectory is incomplete.")
+    if any(rows.ndim != 3 or rows.dtype != torch.float32 or len(rows) != len(losses) for rows in vectors.values()):
         raise ValueError("a part of the trajectory is incomplete.")
     for number, loss in enumerate(losses.tolist()):
         if record.trajectory:
             record.losses.append(loss)
         record.trajectory.append({key: rows[number].clone() for key, rows in vectors.items()})
-    return len(losses)
 
 
 def evaluation_tensors(record: TrainRecord, step: int) -> dict[str, Tensor]:
