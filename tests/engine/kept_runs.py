@@ -31,11 +31,12 @@ def go_on(
     until: int | None = None,
     backend: ToyBackend | None = None,
     after: Callable[[KeptRun, int], object] = lambda run, step: None,
+    waiting: Callable[[str], None] = never_waits,
 ) -> KeptRun:
     """Trains as far as `until` and is stopped there, or to the end. after: called after every step, with its number."""
     backend = backend or ToyBackend(widths=TWO_ENCODERS)
     key = run_key("toy", [torch.zeros(3, 64, 64)], [None], config)
-    with store.open(key, {"settings": config.to_dict()}, config.if_exists == "retrain", never_waits) as run:
+    with store.open(key, {"settings": config.to_dict()}, config.if_exists == "retrain", waiting) as run:
         state = start_run(backend, config)
         run.restore(state)
         for step in train(backend, noisy_set(backend), config, state):

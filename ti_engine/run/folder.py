@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,12 +158,21 @@ class RunFolder:
 
     def size(self) -> int:
         """Bytes of all its files."""
-        return sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file())
+        return sum(map(_size, self.path.rglob("*")))
 
 
 def is_run_id(text: str) -> bool:
     """Whether `text` can be the id of a run, and so is no path."""
     return _ID.fullmatch(text) is not None
+
+
+def _size(file: Path) -> int:
+    """Bytes of a file; 0 for a folder or a link, and for what is gone since it was listed."""
+    try:
+        status = file.lstat()
+    except OSError:
+        return 0
+    return status.st_size if stat.S_ISREG(status.st_mode) else 0
 
 
 def _step_of(line: str) -> float:
