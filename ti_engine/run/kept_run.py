@@ -29,7 +29,8 @@ class KeptRun:
 
     `keep` takes a snapshot after every update and writes it as soon as that costs no more than a hundredth of the time:
     for steps that take longer than a hundred times as long as writing, that is after each. Where the disk refuses,
-    training goes on, `problem` is a sentence about it, and the next write tries everything again.
+    training goes on, `problem` is a sentence about it, and the next write tries everything again. Where the run on disk
+    has more updates than are asked for now, it stays as it is.
     """
 
     def __init__(self, folder: RunFolder, saved: SavedRun | None, about: Mapping[str, Any], problem: str = "") -> None:
@@ -53,6 +54,7 @@ class KeptRun:
         self._chunks: int = saved.facts["chunks"] if saved else 0  # that are on disk
         self._in_chunks: int = saved.step + 1 - len(tail_in(saved.tensors)["losses"]) if saved else 0  # states
         self._unsaved: set[int | None] = set()  # steps of previews that the disk has refused
+        self._frozen = False  # on disk
         self._due = 0.0
 
     @property
@@ -76,6 +78,8 @@ class KeptRun:
 
     def keep(self, step: TrainStep) -> None:
         """After every turn of the loop."""
+        if self._is_longer(step.state):
+            return
         self._latest = take_snapshot(step.state), False
         if not step.is_first:
             line = {"step": step.index, "loss": step.loss, "learning_rate": step.learning_rate}
@@ -88,19 +92,30 @@ class KeptRun:
         """Keeps a picture [3, H, W] in 0..1 of the state after `step`, or of the result; returns it in 8 bits, as every
         later reader sees it."""
         self.previews[step] = (picture.detach().float().cpu().clamp(0, 1) * 255).round() / 255
-        self._unsaved.add(step)
-        self._write_previews()
+        if not self._frozen:
+            self._unsaved.add(step)
+            self._write_previews()
         return self.previews[step]
 
     def finish(self, state: RunState, stopped_by_hand: bool = False) -> None:
         """After the loop: writes the state with the compared candidates. A run that was stopped by hand or that trouble
         ended can go on later."""
+        if self._is_longer(state):
+            return
         self._latest = take_snapshot(state), not stopped_by_hand and state.record.last_good is None
         self._write()
 
     def close(self) -> None:
         """Writes what is not on disk yet; also after an error, with the state after the last whole update."""
         self._write()
+
+    def _is_longer(self, state: RunState) -> bool:
+        """Whether there are more updates on disk than were asked for. They stay, and nothing more is written."""
+        if not self._frozen and self.saved is not None and state.step < self.saved.step:
+            self._frozen = True
+            for step in [step for step in self.previews if step is None or step > state.step]:
+                del self.previews[step]
+        return self._frozen
 
     def _forget_result(self) -> None:
         """The picture of what the run had returned before it went on."""

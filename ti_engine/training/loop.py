@@ -84,7 +84,8 @@ def train(backend: Backend, dataset: TrainingSet, config: TrainConfig, state: Ru
     """Yields a TrainStep before the first and after every update; the last one's record holds the result.
 
     state: where to go on, such as a copy from an earlier run or what `start_run` makes of an embedding; by default the
-    start that `config` asks for. The run is bit for bit what it would have been without the break.
+    start that `config` asks for. The run is bit for bit what it would have been without the break. From a state with
+    more updates than `config.steps` those beyond are taken back, and the record is that of the shorter run.
 
     A loss or gradient that is not finite, a gradient that is exactly zero, or memory that no longer suffices ends the
     run: the vectors from before are kept, and `record.stopped` gives the reason. Raises ValueError for settings that
@@ -93,6 +94,8 @@ def train(backend: Backend, dataset: TrainingSet, config: TrainConfig, state: Ru
     record, words = state.record, {config.placeholder: state.vectors}
     record.stopped = record.last_good = None  # how an earlier part of the run ended, which goes on now
     record.candidate_losses.clear()
+    if state.step > config.steps:
+        state.go_back(config.steps)
     # Now and not when such a caption happens to be drawn: what was learned until then would be lost.
     record.warnings = caption_warnings(backend, dataset.captions.all(), config)
     evaluation_set = draw_evaluation_set(backend, dataset, config)

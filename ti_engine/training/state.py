@@ -74,6 +74,18 @@ class RunState:
         """Appends the vectors as they are to the trajectory."""
         self.record.trajectory.append({key: rows.detach().clone() for key, rows in self.vectors.items()})
 
+    def go_back(self, step: int) -> None:
+        """Forgets the updates after `step`. Only for what the run returned then: the optimizer and the generator stay
+        ahead, so no run goes on from here."""
+        record, self.step = self.record, step
+        del record.trajectory[step + 1 :], record.losses[step:]
+        record.sample_losses = {number: losses for number, losses in record.sample_losses.items() if number <= step}
+        if record.ran_out_of_memory is not None and record.ran_out_of_memory > step:
+            record.ran_out_of_memory = None
+        with torch.no_grad():
+            for key, rows in self.vectors.items():
+                rows.copy_(record.trajectory[step][key])
+
     def copy(self) -> RunState:
         """The same state in memory of its own: a run that goes on from it never touches this one."""
         vectors = {key: rows.detach().clone().requires_grad_(rows.requires_grad) for key, rows in self.vectors.items()}

@@ -75,6 +75,26 @@ def test_more_steps_leave_no_evaluation_on_the_smaller_set(tmp_path: Path, monke
     assert not differences(resumed.folder, whole.folder)
 
 
+def test_fewer_steps_are_the_beginning_of_the_run_on_disk_which_stays(tmp_path: Path):
+    short, long = (toy_config(schedule="constant", early_stop=False, steps=n, evaluate_every=5) for n in (13, 100))
+    store, whole = RunStore(tmp_path / "long"), go_on(RunStore(tmp_path / "short"), short)
+    pictures = {5: 0.5, 20: 0.2, None: 0.9}
+
+    def draw(run: kept_run.KeptRun, step: int) -> None:
+        for step, grey in pictures.items():
+            run.keep_preview(step, torch.full((3, 8, 8), grey))
+
+    for until in (50, None):  # not finished, and finished
+        run = go_on(store, long, until, after=lambda run, step: step == 50 and draw(run, step))
+        before = {file: file.read_bytes() for file in run.folder.path.rglob("*") if file.is_file()}
+        again = go_on(store, short)
+        assert again.id == run.id and list(again.previews) == [5]
+        assert again.record is not None and equal(again.record, saved(whole))
+        assert before == {file: file.read_bytes() for file in run.folder.path.rglob("*") if file.is_file()}
+        assert again.saved is not None and not again.saved.is_result_of(short)
+    assert saved(go_on(store, long)).losses == saved(go_on(RunStore(tmp_path / "whole"), long)).losses
+
+
 def test_with_cosine_more_steps_are_another_run(tmp_path: Path):
     store = RunStore(tmp_path)
     assert go_on(store, toy_config(steps=20)).id != go_on(store, toy_config(steps=30)).id
