@@ -21,16 +21,18 @@ from .sealed_file import seal
 from .trajectory import as_tail, chunk_tensors, evaluation_tensors, next_chunk, tail_in
 
 LEAST_SHARE = 100
-"""At most a hundredth of a run's time goes into writing."""
+"""At most a hundredth of a run's time goes into writing,"""
+MOST_SECONDS = 10.0
+"""but no more than these lie between the ends of two writes, however slow the disk is."""
 
 
 class KeptRun:
     """A run whose lock this process holds.
 
-    `keep` takes a snapshot after every update and writes it as soon as that costs no more than a hundredth of the time:
-    for steps that take longer than a hundred times as long as writing, that is after each. Where the disk refuses,
-    training goes on, `problem` is a sentence about it, and the next write tries everything again. Where the run on disk
-    has more updates than are asked for now, it stays as it is.
+    `keep` takes a snapshot after every update and writes it as soon as that costs no more than a hundredth of the time,
+    on a slow disk every ten seconds: for steps that take longer, that is after each. Where the disk refuses, training
+    goes on, `problem` is a sentence about it, and the next write tries everything again. Where the run on disk has more
+    updates than are asked for now, it stays as it is.
     """
 
     def __init__(self, folder: RunFolder, saved: SavedRun | None, about: Mapping[str, Any], problem: str = "") -> None:
@@ -135,7 +137,7 @@ class KeptRun:
             since = "" if self._on_disk is None else f" after step {self._on_disk}"
             self.problem = f"The run is not on disk{since}: {error}"
         now = time.monotonic()
-        self._due = now + (LEAST_SHARE - 1) * (now - began)
+        self._due = now + min(MOST_SECONDS, (LEAST_SHARE - 1) * (now - began))
 
     def _write_files(self, snapshot: Snapshot, finished: bool) -> None:
         """Raises OSError where the state is not on disk afterwards. What the disk refuses of the rest comes with the
@@ -166,8 +168,8 @@ class KeptRun:
             self._unsaved |= set(self.previews)
         with contextlib.suppress(OSError):
             config = json.dumps(self._about, indent=2).encode()
-            write_atomically(self.folder.path / "README.txt", README.encode(), overwrite=True)
-            write_atomically(self.folder.config_file, config, overwrite=True)
+            write_atomically(self.folder.path / "README.txt", README.encode(), overwrite=True, synced=False)
+            write_atomically(self.folder.config_file, config, overwrite=True, synced=False)
             self._wrote = True
 
     def _write_log(self) -> None:
@@ -181,7 +183,7 @@ class KeptRun:
             if first:
                 append(file, data)
             else:
-                write_atomically(file, data, overwrite=True)
+                write_atomically(file, data, overwrite=True, synced=False)
             self._logged = len(self._log)
 
     def _write_previews(self) -> None:

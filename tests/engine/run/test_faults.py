@@ -49,7 +49,7 @@ def trained(root: Path, until: int | None = None, at: int = -1, happens: Callabl
 def refuse(monkeypatch: pytest.MonkeyPatch, reason: int, part: int = 0) -> None:
     """Every write stops after `part` bytes."""
 
-    def write(path: Path, data: bytes) -> None:
+    def write(path: Path, data: bytes, synced: bool = True) -> None:
         with path.open("ab") as file:
             file.write(data[:part])
         raise OSError(reason, os.strerror(reason))
