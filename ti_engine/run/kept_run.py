@@ -20,10 +20,11 @@ from .saved_state import Snapshot, restore_state, take_snapshot
 from .sealed_file import seal
 from .trajectory import as_tail, chunk_tensors, evaluation_tensors, next_chunk, tail_in
 
-LEAST_SHARE = 100
-"""At most a hundredth of a run's time goes into writing,"""
+LEAST_SHARE = 125
+"""One 125th of a run's time goes into writing while it goes on. With the snapshots and the last write that is less than
+a hundredth."""
 MOST_SECONDS = 10.0
-"""but no more than these lie between the ends of two writes, however slow the disk is."""
+"""Between two writes, however slow the disk is."""
 
 
 class KeptRun:
