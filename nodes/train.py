@@ -179,7 +179,7 @@ class Train(io.ComfyNode):
                 backend, config, record, run.seconds, warnings, run.notes.get("cost", ""),
                 plan.describe(names, _MOST_CAPTIONS), start,
             )  # fmt: skip
-            report += f"\n{_history(run, found, reused)}"
+            report += f"\n{_history(run, found, reused, config.steps)}"
             word = record.embedding()
             metadata = training_metadata(
                 config, record, backend.description, None, len(pictures), run.notes.get("fingerprint"), run=run.id
@@ -195,10 +195,12 @@ class Train(io.ComfyNode):
         return io.NodeOutput(embedding, loss_plot(record), samples, report, run.folder, ui=on_page)
 
 
-def _history(run: KeptRun, found: SavedRun | None, reused: bool) -> str:
+def _history(run: KeptRun, found: SavedRun | None, reused: bool, steps: int) -> str:
     """What of the run was there before, and where it lies."""
     if reused:
         before = f"{_NOT_TRAINED_AGAIN} "
+    elif found is not None and found.step > steps:
+        before = f"Not trained again: these are the first steps of a run that has made {found.step}. "
     elif found is not None:
         before = f"Went on from step {found.step}, where the run had stopped. "
     else:

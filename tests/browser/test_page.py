@@ -314,11 +314,11 @@ def test_a_workflow_that_is_opened_later_shows_its_run_from_disk(page: Page, nod
 
 
 def test_the_axis_can_be_switched_and_is_kept_in_the_workflow(page: Page) -> None:
-    button = page.locator(f"{CHART} + div button")
+    button = page.locator(f"{CHART} + div button[title*='linear']")
     assert button.inner_text() == "linear"
     button.click()
     page.wait_for_function(
-        "(selector) => document.querySelector(`${selector} + div button`).textContent === 'log'", arg=CHART
+        "(selector) => document.querySelector(`${selector} + div button[title*='linear']`).textContent === 'log'", arg=CHART
     )
     saved = page.evaluate("() => app.graph.serialize().nodes.find((n) => n.type === 'TI_Train')")
     assert saved["properties"]["loss_axis"] == "log"

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 
 from ..data.training_set import TrainingSet
 from ..run.kept_run import KeptRun
-from ..run.shorter import holds_shorter, shorter_record
 from ..run.store import RunStore
 from ..training.backend import Backend
 from ..training.config import TrainConfig
@@ -56,23 +55,23 @@ def train_kept(
     if saved is not None and saved.is_result_of(config):
         say(f"Not trained again: this run is on disk and finished ({run.id}). {_ANEW}")
         return Outcome(_called(saved.record, config.placeholder), saved.seconds, reused=True)
-    if saved is not None and holds_shorter(saved, config):
+    state = start_run(backend, config, start)
+    run.restore(state)
+    is_beginning = saved is not None and saved.step > config.steps
+    if saved is not None and is_beginning:
         say(
             f"Not trained again: a run on disk has made {saved.step} steps, and the first {config.steps} are this run "
             f"({run.id}). {_ANEW}"
         )
-        return Outcome(shorter_record(backend, encode(), config, saved), saved.seconds, reused=True)
-    state = start_run(backend, config, start)
-    run.restore(state)
-    resumed_from = state.step or None
-    if resumed_from:
+    elif state.step:
         say(f"This run goes on from step {state.step} of {state.last_step(config)} ({run.id}).")
+    resumed_from = None if is_beginning else state.step or None
     learned = _learn(run, backend, encode(), config, state, quiet)
     if learned.record.losses:
         run.finish(state, stopped_by_hand=learned.interrupted)
     if learned.interrupted:
         learned.record.stopped = f"Stopped by hand at step {state.step} of {state.last_step(config)}."
-    return Outcome(learned.record, run.seconds, resumed_from, interrupted=learned.interrupted)
+    return Outcome(learned.record, run.seconds, resumed_from, is_beginning, learned.interrupted)
 
 
 def _learn(

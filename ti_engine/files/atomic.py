@@ -1,4 +1,5 @@
-"""Writing a file so that at every moment it is either the old one, the new one or absent, and never half of one."""
+"""Writing a file so that at every moment it is either the old one, the new one or absent, and never half of one; and
+adding to a log, which readers have to read line by line."""
 
 from __future__ import annotations
 
@@ -40,7 +41,7 @@ def check_writable(path: Path) -> None:
             _mode(folder / name)  # which refuses one that is too long
         temporary = _temporary(folder / path.name)
         try:
-            _write(temporary, b"")
+            _write(temporary, b"", False)
         finally:
             with contextlib.suppress(OSError):
                 temporary.unlink()
@@ -54,16 +55,17 @@ def _mode(path: Path) -> int:
         return 0
 
 
-def write_atomically(path: Path, data: bytes, overwrite: bool) -> None:
+def write_atomically(path: Path, data: bytes, overwrite: bool, synced: bool = True) -> None:
     """Write `data` to `path`; the mode follows the umask. Missing folders are made.
 
+    synced: whether this waits until the data are on the disk. Without, the file may be empty after a loss of power.
     Raises FileExistsError if there is a file and not `overwrite`, OSError for all the disk refuses; both with one
     sentence as text. Whatever was there before is then still there.
     """
-    write_all_atomically({path: data}, overwrite)
+    write_all_atomically({path: data}, overwrite, synced)
 
 
-def write_all_atomically(files: Mapping[Path, bytes], overwrite: bool) -> None:
+def write_all_atomically(files: Mapping[Path, bytes], overwrite: bool, synced: bool = True) -> None:
     """The same for files that belong together: all are there or none.
 
     All are complete on the disk before the first is put into place. (With `overwrite` there remains one gap: a disk
@@ -80,7 +82,7 @@ def write_all_atomically(files: Mapping[Path, bytes], overwrite: bool) -> None:
             with _explained(path):
                 _make_folder(path.parent)
                 temporaries[path] = _temporary(path)
-                _write(temporaries[path], data)
+                _write(temporaries[path], data, synced)
         for path, temporary in temporaries.items():
             with _explained(path):
                 if overwrite:
@@ -93,6 +95,26 @@ def write_all_atomically(files: Mapping[Path, bytes], overwrite: bool) -> None:
         for path in [*temporaries.values(), *placed]:
             with contextlib.suppress(OSError):  # one that could not be made for its name, or is gone
                 path.unlink()
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes sure that files put into a folder are still there under their names after a loss of power, where the system
+    can do that: POSIX does not promise it of a rename, and Windows opens no folders."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def append(path: Path, data: bytes) -> None:
+    """Adds `data` to the end of a file: the one way to write here of which a part may remain.
+
+    Raises OSError with one sentence for all the disk refuses.
+    """
+    with _explained(path), path.open("ab") as file:
+        file.write(data)
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -132,11 +154,13 @@ def _make_folder(folder: Path) -> None:
         raise NotADirectoryError(errno.ENOTDIR, "a file has the folder's name") from error
 
 
-def _write(path: Path, data: bytes) -> None:
+def _write(path: Path, data: bytes, synced: bool) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
     with os.fdopen(descriptor, "wb") as file:
         file.write(data)
         file.flush()
+        if not synced:
+            return
         with contextlib.suppress(OSError):  # some network disks cannot
             os.fsync(file.fileno())
 

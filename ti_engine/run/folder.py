@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import json
+import math
 import re
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from ..training.config import TrainConfig
 from ..training.record import TrainRecord
 from .key import steps_matter
-from .saved_state import restore_record
+from .plausible import check_facts, check_tensors
+from .saved_state import restore_record, vectors_in
 from .sealed_file import read_facts, unseal
-from .trajectory import add_chunk, tail_in
+from .trajectory import add_chunk, add_evaluations, tail_in
 
 README = """\
 This folder is one training run of Textual Inversion.
@@ -102,32 +105,46 @@ class RunFolder:
         """What config.json holds. Raises ValueError for a damaged file, OSError where it cannot be read."""
         try:
             config = json.loads(self.config_file.read_text("utf-8"))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{self.config_file.name} is damaged.") from error
         if not isinstance(config, dict):
             raise ValueError(f"{self.config_file.name} is damaged.")
         return config
 
+    def log_lines(self, last: int) -> list[str]:
+        """The lines of the log up to that of the update `last`, as far as they can be read."""
+        try:
+            lines = self.log_file.read_text("utf-8", errors="replace").splitlines()
+        except OSError:
+            return []
+        return [line for line in lines if 0 < _step_of(line) <= last]
+
     def facts(self) -> dict[str, Any] | None:
-        """How far the run is, from the head of its state; None before the first one was written."""
-        return read_facts(self.state_file) if self.state_file.is_file() else None
+        """How far the run is, from the head of its state; None before the first one was written. Raises as `read`."""
+        return check_facts(read_facts(self.state_file)) if self.state_file.is_file() else None
 
     def read(self) -> SavedRun | None:
         """The run as it was written last; None before that.
 
-        Raises ValueError with a sentence for damaged or foreign files and for a newer format.
+        Raises ValueError with a sentence for damaged or foreign files and for a newer format, OSError where they cannot
+        be read.
         """
         if not self.state_file.is_file():
             return None
         tensors, facts = unseal(self.state_file)
+        check_tensors(tensors, check_facts(facts))
         try:
             record = restore_record(tensors, facts)
             for number in range(facts["chunks"]):
                 add_chunk(record, unseal(self.chunk_file(number))[0])
             add_chunk(record, tail_in(tensors))
+            add_evaluations(record, tensors)
         except FileNotFoundError as error:
             raise ValueError("a part of its trajectory is missing.") from error
-        if len(record.trajectory) != facts["step"] + 1:
+        shapes = {key: rows.shape for key, rows in vectors_in(tensors).items()}
+        if len(record.trajectory) != facts["step"] + 1 or any(
+            {key: rows.shape for key, rows in state.items()} != shapes for state in record.trajectory
+        ):
             raise ValueError("its trajectory is incomplete.")
         return SavedRun(self, tensors, facts, record)
 
@@ -137,17 +154,34 @@ class RunFolder:
             if _PREVIEW.fullmatch(file.stem) or file.stem == _RESULT:
                 try:
                     yield (None if file.stem == _RESULT else int(file.stem)), _read_png(file)
-                except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError):
-                    continue  # it is drawn again
+                except Exception:  # Pillow raises nearly anything; the picture is drawn again
+                    continue
 
     def size(self) -> int:
         """Bytes of all its files."""
-        return sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file())
+        return sum(map(_size, self.path.rglob("*")))
 
 
 def is_run_id(text: str) -> bool:
     """Whether `text` can be the id of a run, and so is no path."""
     return _ID.fullmatch(text) is not None
+
+
+def _size(file: Path) -> int:
+    """Bytes of a file; 0 for a folder or a link, and for what is gone since it was listed."""
+    try:
+        status = file.lstat()
+    except OSError:
+        return 0
+    return status.st_size if stat.S_ISREG(status.st_mode) else 0
+
+
+def _step_of(line: str) -> float:
+    """Of a line of the log; infinity for a line that is not whole."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
+        return math.inf
 
 
 def _read_png(file: Path) -> Tensor:

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from ..data.contact_sheet import png_bytes
-from ..files.atomic import write_atomically
+from ..files.atomic import append, sync_folder, write_atomically
 from ..training.loop import TrainStep
 from ..training.record import TrainRecord
 from ..training.state import RunState
@@ -19,18 +19,22 @@ from .about import about_again
 from .folder import README, RunFolder, SavedRun
 from .saved_state import Snapshot, restore_state, take_snapshot
 from .sealed_file import seal
-from .trajectory import as_tail, chunk_tensors, steps_per_chunk
+from .trajectory import as_tail, chunk_tensors, evaluation_tensors, next_chunk, tail_in
 
-LEAST_SHARE = 100
-"""At most a hundredth of a run's time goes into writing."""
+LEAST_SHARE = 125
+"""One 125th of a run's time goes into writing while it goes on. With the snapshots and the last write that is less than
+a hundredth."""
+MOST_SECONDS = 10.0
+"""Between two writes, however slow the disk is."""
 
 
 class KeptRun:
     """A run whose lock this process holds.
 
-    `keep` takes a snapshot after every update and writes it as soon as that costs no more than a hundredth of the time:
-    for steps that take longer than a hundred times as long as writing, that is after each. Where the disk refuses,
-    training goes on, `problem` is a sentence about it, and the next write tries everything again.
+    `keep` takes a snapshot after every update and writes it as soon as that costs no more than a hundredth of the time,
+    on a slow disk every ten seconds: for steps that take longer, that is after each. Where the disk refuses, training
+    goes on, `problem` is a sentence about it, and the next write tries everything again. Where the run on disk has more
+    updates than are asked for now, it stays as it is.
     """
 
     def __init__(self, folder: RunFolder, saved: SavedRun | None, about: Mapping[str, Any], problem: str = "") -> None:
@@ -46,10 +50,15 @@ class KeptRun:
         """Step -> picture [3, H, W] in 0..1, of 8 bits; None -> that of the result."""
         self._before = saved.seconds if saved else 0.0
         self._began = time.monotonic()
-        self._latest: Snapshot | None = None
-        self._log: list[str] = []
-        self._written = -1  # step of the state on disk
+        self._latest: tuple[Snapshot, bool] | None = None  # not on disk yet, and whether the run is finished with it
+        self._log = folder.log_lines(saved.step) if saved else []
+        self._logged = 0  # lines that the log on disk is sure to begin with
+        self._on_disk = saved.step if saved else None  # step of the state there
+        self._wrote = False  # anything yet
         self._chunks: int = saved.facts["chunks"] if saved else 0  # that are on disk
+        self._in_chunks: int = saved.step + 1 - len(tail_in(saved.tensors)["losses"]) if saved else 0  # states
+        self._unsaved: set[int | None] = set()  # steps of previews that the disk has refused
+        self._frozen = False  # on disk
         self._due = 0.0
 
     @property
@@ -73,77 +82,114 @@ class KeptRun:
 
     def keep(self, step: TrainStep) -> None:
         """After every turn of the loop."""
-        self._latest = take_snapshot(step.state)
+        if self._is_longer(step.state):
+            return
+        self._latest = take_snapshot(step.state), False
         if not step.is_first:
             line = {"step": step.index, "loss": step.loss, "learning_rate": step.learning_rate}
             self._log.append(json.dumps({**line, "seconds": round(self.seconds, 3)}))
+            self._forget_result()
         if time.monotonic() >= self._due:
-            self._write(self._latest, finished=False)
+            self._write()
 
     def keep_preview(self, step: int | None, picture: Tensor) -> Tensor:
         """Keeps a picture [3, H, W] in 0..1 of the state after `step`, or of the result; returns it in 8 bits, as every
         later reader sees it."""
-        self.previews[step] = (picture.clamp(0, 1) * 255).round() / 255
-        with contextlib.suppress(OSError):  # the state's own refusal is the one to tell
-            write_atomically(self.folder.preview_file(step), png_bytes(picture), overwrite=True)
+        self.previews[step] = (picture.detach().float().cpu().clamp(0, 1) * 255).round() / 255
+        if not self._frozen:
+            self._unsaved.add(step)
+            self._write_previews()
         return self.previews[step]
 
     def finish(self, state: RunState, stopped_by_hand: bool = False) -> None:
         """After the loop: writes the state with the compared candidates. A run that was stopped by hand or that trouble
         ended can go on later."""
-        self._latest = take_snapshot(state)
-        self._write(self._latest, finished=not stopped_by_hand and state.record.last_good is None)
-        self._latest = None
+        if self._is_longer(state):
+            return
+        self._latest = take_snapshot(state), not stopped_by_hand and state.record.last_good is None
+        self._write()
 
     def close(self) -> None:
         """Writes what is not on disk yet; also after an error, with the state after the last whole update."""
-        if self._latest is not None and (self._latest.step > self._written or self.problem):
-            self._write(self._latest, finished=False)
+        self._write()
 
-    def _write(self, snapshot: Snapshot, finished: bool) -> None:
+    def _is_longer(self, state: RunState) -> bool:
+        """Whether there are more updates on disk than were asked for. They stay, and nothing more is written."""
+        if not self._frozen and self.saved is not None and state.step < self.saved.step:
+            self._frozen = True
+            for step in [step for step in self.previews if step is None or step > state.step]:
+                del self.previews[step]
+        return self._frozen
+
+    def _forget_result(self) -> None:
+        """The picture of what the run had returned before it went on."""
+        if self.previews.pop(None, None) is not None:
+            self._unsaved.discard(None)
+            with contextlib.suppress(OSError):
+                self.folder.preview_file(None).unlink()
+
+    def _write(self) -> None:
+        if self._latest is None:
+            return
         began = time.monotonic()
         try:
-            self._write_files(snapshot, finished)
-            self._written, self.problem = snapshot.step, ""
+            self._write_files(*self._latest)
+            self._on_disk, self._latest, self.problem = self._latest[0].step, None, ""
         except OSError as error:
-            self.problem = f"The run is not on disk after step {max(0, self._written)}: {error}"
+            since = "" if self._on_disk is None else f" after step {self._on_disk}"
+            self.problem = f"The run is not on disk{since}: {error}"
         now = time.monotonic()
-        self._due = now + (LEAST_SHARE - 1) * (now - began)
+        self._due = now + min(MOST_SECONDS, (LEAST_SHARE - 1) * (now - began))
 
     def _write_files(self, snapshot: Snapshot, finished: bool) -> None:
+        """Raises OSError where the state is not on disk afterwards. What the disk refuses of the rest comes with the
+        next write."""
         folder, record, step = self.folder, snapshot.record, snapshot.step
-        if not folder.config_file.is_file():  # a new folder, or one that somebody has deleted meanwhile
-            self._chunks, self._written = 0, -1
-            write_atomically(folder.path / "README.txt", README.encode(), overwrite=True)
-        if self._written < 0:
-            write_atomically(folder.config_file, json.dumps(self._about, indent=2).encode(), overwrite=True)
-        length = steps_per_chunk(record.trajectory[0])
-        full = (step + 1) // length - (not (step + 1) % length)  # the state's own file holds at least the newest
-        for number in range(self._chunks, full):
-            chunk = chunk_tensors(record, range(number * length, (number + 1) * length))
-            write_atomically(folder.chunk_file(number), seal(chunk, {}), overwrite=True)
-            self._chunks = number + 1
-        tensors = snapshot.tensors | as_tail(chunk_tensors(record, range(full * length, step + 1)))
-        facts = {"chunks": full, "finished": finished, "seconds": round(self.seconds, 3), "notes": self.notes}
+        self._write_config()
+        if not all(folder.chunk_file(number).is_file() for number in range(self._chunks)):
+            self._chunks = self._in_chunks = 0
+        while steps := next_chunk(record, self._in_chunks, step):
+            file = folder.chunk_file(self._chunks)
+            write_atomically(file, seal(chunk_tensors(record, steps), {}), overwrite=True)
+            sync_folder(file.parent)  # a state on the disk without its chunks would be worth nothing
+            self._chunks, self._in_chunks = self._chunks + 1, steps.stop
+        self._write_log()
+        tail = as_tail(chunk_tensors(record, range(self._in_chunks, step + 1)))
+        tensors = snapshot.tensors | tail | evaluation_tensors(record, step)
+        facts = {"chunks": self._chunks, "finished": finished, "seconds": round(self.seconds, 3), "notes": self.notes}
         write_atomically(folder.state_file, seal(tensors, snapshot.facts | facts), overwrite=True)
-        self._write_log(step)
+        if finished:
+            sync_folder(folder.path)
+        self._write_previews()
 
-    def _write_log(self, step: int) -> None:
-        """Appends the new lines. The log is for readers; nothing is restored from it."""
-        if self._written < 0:
-            old = self.folder.log_file.read_text("utf-8").splitlines() if self.folder.log_file.is_file() else []
-            first = json.loads(self._log[0])["step"] if self._log else step + 1
-            lines = [*(line for line in old if _step_of(line) < first), *self._log]
-            write_atomically(self.folder.log_file, "".join(f"{line}\n" for line in lines).encode(), overwrite=True)
-        elif self._log:
-            with self.folder.log_file.open("a", encoding="utf-8") as file:
-                file.write("".join(f"{line}\n" for line in self._log))
-        self._log = []
+    def _write_config(self) -> None:
+        """With the first write, and where somebody has deleted the folder meanwhile."""
+        if self._wrote and self.folder.config_file.is_file():
+            return
+        if self._wrote:
+            self._unsaved |= set(self.previews)
+        with contextlib.suppress(OSError):
+            config = json.dumps(self._about, indent=2).encode()
+            write_atomically(self.folder.path / "README.txt", README.encode(), overwrite=True, synced=False)
+            write_atomically(self.folder.config_file, config, overwrite=True, synced=False)
+            self._wrote = True
 
+    def _write_log(self) -> None:
+        """Before the state, so that no line of an update that is on disk is missing. Where the program ends in between,
+        the lines of updates that are not are dropped when the run goes on."""
+        file = self.folder.log_file
+        first = self._logged if file.is_file() else 0
+        data = "".join(f"{line}\n" for line in self._log[first:]).encode()
+        self._logged = 0  # until all of it is written
+        with contextlib.suppress(OSError):
+            if first:
+                append(file, data)
+            else:
+                write_atomically(file, data, overwrite=True, synced=False)
+            self._logged = len(self._log)
 
-def _step_of(line: str) -> float:
-    """Of a line of the log; infinity for a line that is not whole."""
-    try:
-        return int(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
-        return float("inf")
+    def _write_previews(self) -> None:
+        with contextlib.suppress(OSError):
+            for step in list(self._unsaved):
+                write_atomically(self.folder.preview_file(step), png_bytes(self.previews[step]), overwrite=True)
+                self._unsaved.discard(step)

@@ -59,9 +59,7 @@ def restore_record(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> T
     """The record of a snapshot, still without what grows with a run."""
     return TrainRecord(
         placeholder=facts["placeholder"],
-        candidate_losses={
-            range(*map(int, name.split("."))): losses for name, losses in _part(tensors, _CANDIDATE).items()
-        },
+        candidate_losses={_range(name): losses for name, losses in _part(tensors, _CANDIDATE).items()},
         reached=_part(tensors, _REACHED),
         stopped=facts["stopped"],
         parts=facts["record_parts"],
@@ -79,7 +77,7 @@ def restore_state(
 
     record: of the snapshot, complete. Raises ValueError where the snapshot is of vectors of another shape.
     """
-    vectors = _part(tensors, _VECTORS)
+    vectors = vectors_in(tensors)
     if {key: rows.shape for key, rows in vectors.items()} != {key: rows.shape for key, rows in state.vectors.items()}:
         raise ValueError("its vectors have another shape than those of this run.")
     with torch.no_grad():
@@ -100,5 +98,15 @@ def restore_state(
     state.record = record
 
 
+def vectors_in(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Encoder key -> vectors [num_vectors, width] of a snapshot, in memory of their own."""
+    return _part(tensors, _VECTORS)
+
+
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value.clone() for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _range(text: str) -> range:
+    start, stop = text.split(".")  # any other number is a ValueError
+    return range(int(start), int(stop))

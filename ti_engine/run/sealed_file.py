@@ -29,7 +29,7 @@ def seal(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> bytes:
     return save(on_cpu, metadata)
 
 
-def unseal(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def unseal(path: Path) -> tuple[dict[str, Tensor], Any]:
     """The tensors and facts that `seal` put into a file.
 
     Raises ValueError with a sentence for a damaged or foreign file or a newer format, OSError where it cannot be read.
@@ -40,23 +40,20 @@ def unseal(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     metadata = _metadata(path.name, data)
     try:
         tensors = load(data)
-    except SafetensorError as error:
+    except (SafetensorError, KeyError) as error:  # KeyError: a kind of number that torch does not have
         raise _damaged(path.name) from error
     if metadata.get("sha256") != _digest(tensors, metadata["facts"]):
         raise _damaged(path.name)
-    return tensors, json.loads(metadata["facts"])
+    return tensors, _facts(path.name, metadata)
 
 
-def read_facts(path: Path) -> dict[str, Any]:
+def read_facts(path: Path) -> Any:
     """The facts alone, from the head of the file: for lists of many runs. The same errors, but damaged tensors are not
     noticed."""
     with path.open("rb") as file:
         head = file.read(_LENGTH)
         head += file.read(min(int.from_bytes(head, "little"), _LONGEST_HEADER))
-    try:
-        return json.loads(_metadata(path.name, head)["facts"])
-    except ValueError as error:
-        raise _damaged(path.name) from error
+    return _facts(path.name, _metadata(path.name, head))
 
 
 def _metadata(name: str, data: bytes) -> dict[str, str]:
@@ -73,12 +70,19 @@ def _metadata(name: str, data: bytes) -> dict[str, str]:
     version = metadata.get("version", "")
     if version != str(VERSION):
         raise ValueError(
-            f"{name} has version {version} of the format of runs; this program reads version {VERSION}. Update it to "
-            "read this run."
+            f"{name} has version {str(version)[:20]} of the format of runs; this program reads version {VERSION}. "
+            "Update it to read this run."
         )
-    if "facts" not in metadata:
+    if not isinstance(metadata.get("facts"), str):
         raise _damaged(name)
     return metadata
+
+
+def _facts(name: str, metadata: Mapping[str, str]) -> Any:
+    try:
+        return json.loads(metadata["facts"])
+    except (ValueError, RecursionError) as error:
+        raise _damaged(name) from error
 
 
 def _damaged(name: str) -> ValueError:

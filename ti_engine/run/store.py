@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -14,9 +15,10 @@ from typing import Any
 from ..files.atomic import check_writable, remove_leftovers
 from .folder import RunFolder, is_run_id
 from .kept_run import KeptRun
-from .lock import hold, hold_if_free
+from .lock import NoLockError, hold, hold_if_free
 
 _LOCKS = ".locks"
+_LARGEST_GAP = 20  # runs with the same key that were deleted one after the other, with one before and one after them
 
 
 @dataclass(frozen=True)
@@ -67,24 +69,23 @@ class RunStore:
         A run that cannot be read stays where it is; a new one begins beside it, and `KeptRun.warnings` says so.
         """
         number = self._newest(key)
-        if retrain and RunFolder(self.root / run_id(key, number)).path.exists():
+        if retrain and self._path(key, number).exists():
             number += 1
         warnings: list[str] = []
         with ExitStack() as locks:
             problem = self._take_lock(locks, run_id(key, number), waiting)
-            folder, saved = RunFolder(self.root / run_id(key, number)), None
+            folder, saved = RunFolder(self._path(key, number)), None
             while folder.path.exists():
                 try:
                     saved = folder.read()
                     break
-                except (ValueError, KeyError, TypeError, OSError) as error:
-                    reason = str(error) if isinstance(error, (ValueError, OSError)) else "its state is incomplete."
+                except (ValueError, OSError) as error:
                     warnings.append(
-                        f"The run in {folder.id} cannot be read: {reason} It stays as it is, and a new run begins "
+                        f"The run in {folder.id} cannot be read: {error} It stays as it is, and a new run begins "
                         "beside it."
                     )
                 number += 1
-                folder = RunFolder(self.root / run_id(key, number))
+                folder = RunFolder(self._path(key, number))
                 problem = self._take_lock(locks, folder.id, waiting)
             remove_leftovers(folder.path)
             run = KeptRun(folder, saved, about, problem)
@@ -104,9 +105,9 @@ class RunStore:
         return sorted(found, key=lambda run: run.written, reverse=True)
 
     def delete(self, folder: RunFolder) -> bool:
-        """Deletes a run; False if some process trains it now."""
+        """Deletes a run; False if some process trains it now. Raises OSError where the disk does not allow it."""
         with hold_if_free(self._lock_file(folder.id)) as free:
-            if free:
+            if free and os.path.lexists(folder.path):  # else another process was faster
                 shutil.rmtree(folder.path)
             return free
 
@@ -120,16 +121,24 @@ class RunStore:
         for run in reversed(runs):
             if total <= most_bytes:
                 break
-            if run.facts["finished"] and run.folder.id != spared and self.delete(run.folder):
-                total -= run.size
-                deleted.append(run)
+            if run.facts["finished"] and run.folder.id != spared:
+                with contextlib.suppress(OSError):  # one that cannot be deleted, such as a link, stays
+                    if self.delete(run.folder):
+                        total -= run.size
+                        deleted.append(run)
         return deleted
 
+    def _path(self, key: str, number: int) -> Path:
+        return self.root / run_id(key, number)
+
     def _newest(self, key: str) -> int:
-        number = 1
-        while RunFolder(self.root / run_id(key, number + 1)).path.exists():
+        """The number of the run with this key that began last; 1 if there is none. Others may have been deleted."""
+        number = newest = 1
+        while number - newest < _LARGEST_GAP:
             number += 1
-        return number
+            if self._path(key, number).exists():
+                newest = number
+        return newest
 
     def _take_lock(self, locks: ExitStack, run: str, waiting: Callable[[str], None]) -> str:
         """Holds the lock of a run until `locks` ends. Returns a sentence where the disk does not allow it."""
@@ -137,8 +146,11 @@ class RunStore:
         try:
             check_writable(file.with_suffix(".json"))
             file.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            return f"The run cannot be kept on disk: {error}"
+        try:
             locks.enter_context(hold(file, waiting))
-        except (OSError, NotImplementedError) as error:
+        except NoLockError as error:  # and nothing that `waiting` raises
             return f"The run cannot be kept on disk: {error}"
         return ""
 

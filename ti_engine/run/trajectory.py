@@ -1,4 +1,4 @@
-"""What grows with a run, in pieces: the vectors after every update, the losses, and the evaluations."""
+"""What grows with a run: the vectors after every update and the losses, in chunks; and the evaluations."""
 
 from __future__ import annotations
 
@@ -10,29 +10,31 @@ from torch import Tensor
 
 from ..training.record import TrainRecord
 
-_CHUNK_BYTES = 256 << 10  # of vectors in a chunk: the newest, unfinished one is written again and again
-_MOST_STEPS = 1000  # in a chunk
-_VECTORS, _EVALUATION, _TAIL = "vectors.", "evaluation.", "tail."
+_CHUNK_BYTES = 256 << 10  # of vectors in a chunk, at least: the newest states are written again and again until then
+_FEWEST_STEPS = 1000  # that make a chunk of small vectors
+_LARGEST_CHUNK = 64  # times as long
+_VECTORS, _TAIL = "vectors.", "tail."
+_EVALUATED, _EVALUATIONS = "evaluated", "evaluations"
 
 
-def steps_per_chunk(vectors: Mapping[str, Tensor]) -> int:
-    """How many states make a chunk of a run with such vectors."""
-    size = sum(rows.numel() * rows.element_size() for rows in vectors.values())
-    return max(1, min(_MOST_STEPS, _CHUNK_BYTES // max(1, size)))
+def next_chunk(record: TrainRecord, first: int, step: int) -> range | None:
+    """The steps that make the next chunk of a run after `step` updates whose states before `first` are in chunks; None
+    as long as they are few. The newest state is never one of them."""
+    size = sum(rows.numel() * rows.element_size() for rows in record.trajectory[0].values())
+    length = max(1, min(_FEWEST_STEPS, _CHUNK_BYTES // max(1, size)))
+    return range(first, min(step, first + _LARGEST_CHUNK * length)) if step - first >= length else None
 
 
 def chunk_tensors(record: TrainRecord, steps: range) -> dict[str, Tensor]:
     """The part of a record that belongs to `steps`: of n states.
 
     vectors.<encoder>: [n, num_vectors, width]. losses: [n] in float64, of the updates that led to the states; NaN for
-    step 0. evaluation.<step>: [N], the losses of the fixed evaluation set.
+    step 0.
     """
     states = record.trajectory[steps.start : steps.stop]
     tensors = {_VECTORS + key: torch.stack([state[key].cpu() for state in states]) for key in states[0]}
     losses = [record.losses[step - 1] if step else math.nan for step in steps]
-    tensors["losses"] = torch.tensor(losses, dtype=torch.float64)
-    evaluated = [step for step in record.sample_losses if step in steps]
-    return tensors | {f"{_EVALUATION}{step}": record.sample_losses[step] for step in evaluated}
+    return tensors | {"losses": torch.tensor(losses, dtype=torch.float64)}
 
 
 def as_tail(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -47,14 +49,33 @@ def tail_in(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def add_chunk(record: TrainRecord, tensors: Mapping[str, Tensor]) -> None:
     """Appends what `chunk_tensors` took out. Raises ValueError for tensors that it never gives."""
-    keys = [name.removeprefix(_VECTORS) for name in tensors if name.startswith(_VECTORS)]
+    vectors = {name.removeprefix(_VECTORS): rows for name, rows in tensors.items() if name.startswith(_VECTORS)}
     losses = tensors.get("losses")
-    if losses is None or not keys or any(len(tensors[_VECTORS + key]) != len(losses) for key in keys):
+    if losses is None or losses.ndim != 1 or losses.dtype != torch.float64 or not vectors:
+        raise ValueError("a part of the trajectory is incomplete.")
+    if any(rows.ndim != 3 or rows.dtype != torch.float32 or len(rows) != len(losses) for rows in vectors.values()):
         raise ValueError("a part of the trajectory is incomplete.")
     for number, loss in enumerate(losses.tolist()):
         if record.trajectory:
             record.losses.append(loss)
-        record.trajectory.append({key: tensors[_VECTORS + key][number].clone() for key in keys})
-    for name, values in tensors.items():
-        if name.startswith(_EVALUATION):
-            record.sample_losses[int(name.removeprefix(_EVALUATION))] = values.clone()
+        record.trajectory.append({key: rows[number].clone() for key, rows in vectors.items()})
+
+
+def evaluation_tensors(record: TrainRecord, step: int) -> dict[str, Tensor]:
+    """The evaluations after up to `step` updates. evaluated: [E], their steps. evaluations: [E, N], the losses.
+
+    They stay together, beside the state: a run that goes on with more steps may have a larger set, on which all of them
+    are made again.
+    """
+    steps = [number for number in record.sample_losses if number <= step]
+    if not steps:
+        return {}
+    losses = torch.stack([record.sample_losses[number] for number in steps])
+    return {_EVALUATED: torch.tensor(steps), _EVALUATIONS: losses}
+
+
+def add_evaluations(record: TrainRecord, tensors: Mapping[str, Tensor]) -> None:
+    """The reverse of `evaluation_tensors`."""
+    if _EVALUATED in tensors:
+        steps = tensors[_EVALUATED].tolist()
+        record.sample_losses.update(zip(steps, tensors[_EVALUATIONS].clone(), strict=True))

@@ -83,12 +83,15 @@ def train(backend: Backend, dataset: TrainingSet, config: TrainConfig, state: Ru
     """Yields a TrainStep before the first and after every update; the last one's record holds the result.
 
     state: where to go on, such as a copy from an earlier run or what `start_run` makes of an embedding; by default the
-    start that `config` asks for. The run is bit for bit what it would have been without the break.
+    start that `config` asks for. The run is bit for bit what it would have been without the break. From a state with
+    more updates than `config.steps` those beyond are taken back, and the record is that of the shorter run.
 
     A loss or gradient that is not finite, a gradient that is exactly zero, or memory that no longer suffices ends the
     run: the vectors from before are kept, and `record.stopped` gives the reason. Raises ValueError for settings that
     do not fit the model, and the out-of-memory error (`is_out_of_memory`) before anything was learned.
     """
+    if state.step > config.steps:
+        state.go_back(config.steps)
     record, words = state.record, {config.placeholder: state.vectors}
     record.stopped = record.last_good = None  # how an earlier part of the run ended, which goes on now
     record.candidate_losses.clear()
@@ -108,16 +111,17 @@ def train(backend: Backend, dataset: TrainingSet, config: TrainConfig, state: Ru
                 record.sample_losses[step] = ladder.run(evaluation_set.losses, backend, record.trajectory[step])
     yield TrainStep(state.step, math.nan, 0.0, state)
     while state.step < state.last_step(config):
-        samples = draw_samples(backend.schedule, dataset, config, state.generator)
+        generator, loss_scale = state.draw_from()
+        samples = draw_samples(backend.schedule, dataset, config, generator)
         with nondeterministic.collected():
-            loss = compute_gradient(backend, samples, words, state.loss_scale, ladder)
+            loss = compute_gradient(backend, samples, words, loss_scale, ladder)
         if problem := gradient_problem(state, loss):
             record.stopped, record.last_good = problem
             break
         if config.gradient_clip:
             clip_gradient(state.vectors, backend.encoders, config.gradient_clip)
         learning_rate = config.learning_rate * learning_rate_factor(config, state.step + 1, state.cool_down)
-        state.update(loss, learning_rate, ladder)
+        state.update(loss, learning_rate, ladder, generator, loss_scale)
         with out_of_memory_forgiven(), nondeterministic.collected():  # the next update will say so, if there is one
             if config.evaluate_every and state.step % config.evaluate_every == 0:
                 record.sample_losses[state.step] = ladder.run(evaluation_set.losses, backend, state.vectors)

@@ -42,11 +42,19 @@ class RunState:
         """The update with which the run ends."""
         return config.steps if self.cool_down is None else self.cool_down[1]
 
-    def update(self, loss: float, learning_rate: float, ladder: Ladder) -> None:
+    def draw_from(self) -> tuple[torch.Generator, LossScale]:
+        """Copies of the generator and the loss scale for the next update, which takes them over if it is made. One that
+        trouble prevents leaves no trace, so a run that goes on draws the same samples again."""
+        return torch.Generator().set_state(self.generator.get_state()), copy.copy(self.loss_scale)
+
+    def update(
+        self, loss: float, learning_rate: float, ladder: Ladder, generator: torch.Generator, loss_scale: LossScale
+    ) -> None:
         """Makes the update that the gradients ask for, and records it. learning_rate: for a vocabulary of SD1's scale.
 
-        ladder: where the run stands on it after computing that gradient.
+        ladder, generator, loss_scale: as they are after computing that gradient.
         """
+        self.generator, self.loss_scale = generator, loss_scale
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate * group["scale"]
         self.optimizer.step()
@@ -66,6 +74,14 @@ class RunState:
         """Appends the vectors as they are to the trajectory."""
         self.record.trajectory.append({key: rows.detach().clone() for key, rows in self.vectors.items()})
 
+    def go_back(self, step: int) -> None:
+        """Forgets the updates after `step`. Only for what the run returned then: the optimizer and the generator stay
+        ahead, so no run goes on from here."""
+        self.step, self.record = step, self.record.until(step)
+        with torch.no_grad():
+            for key, rows in self.vectors.items():
+                rows.copy_(self.record.trajectory[step][key])
+
     def copy(self) -> RunState:
         """The same state in memory of its own: a run that goes on from it never touches this one."""
         vectors = {key: rows.detach().clone().requires_grad_(rows.requires_grad) for key, rows in self.vectors.items()}
@@ -75,13 +91,11 @@ class RunState:
             [{**group, "params": [rows]} for group, rows in zip(groups, trained, strict=True)]
         )
         optimizer.load_state_dict(copy.deepcopy(self.optimizer.state_dict()))
-        generator = torch.Generator().set_state(self.generator.get_state())
         return RunState(
             self.step,
             vectors,
             optimizer,
-            generator,
-            copy.copy(self.loss_scale),
+            *self.draw_from(),
             self.parts,
             self.window_losses,
             self.cool_down,

@@ -5,7 +5,8 @@ const TRAIN_NODE = "TI_Train";
 const RUN = "textual_inversion_run"; // property of a node, saved in the workflow: id of the run that it showed last
 
 /**
- * The runs of a page.
+ * The runs of a page. A node shows the newest run of its workflow and place, and the run whose id its workflow holds, also
+ * where that was opened under another name.
  * rootGraph: a function that gives the open graph. panelOf: a function that gives a node's panel, if it has one.
  */
 export function createRuns(rootGraph, panelOf) {
@@ -20,7 +21,7 @@ export function createRuns(rootGraph, panelOf) {
   function showOne(run) {
     const graph = rootGraph();
     const node = graph?.id && graph.id === run.workflow ? findNode(graph, run.node) : undefined;
-    if (node?.comfyClass === TRAIN_NODE) showOn(node, run);
+    for (const one of trainNodes(graph)) if (one === node || (run.run && runOf(one) === run.run)) showOn(one, run);
   }
 
   /** A message of the server about a run; an older one than the page has already is left out. */

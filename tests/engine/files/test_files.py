@@ -171,7 +171,7 @@ def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         save_embedding(word(), file)
     before = {f: f.read_bytes() for f in tmp_path.iterdir()}
 
-    def full(path: Path, data: bytes) -> None:
+    def full(path: Path, data: bytes, synced: bool) -> None:
         path.write_bytes(data[:10])
         raise OSError(28, "No space left on device")
 

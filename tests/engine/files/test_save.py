@@ -210,10 +210,10 @@ def test_files_that_belong_together_are_all_there_or_none(tmp_path: Path, monkey
 
     write, place = atomic._write, atomic._put_into_place
 
-    def second_fails(path: Path, data: bytes) -> None:
+    def second_fails(path: Path, data: bytes, synced: bool) -> None:
         if data == b"new b":
             raise OSError(28, "No space left on device")
-        write(path, data)
+        write(path, data, synced)
 
     monkeypatch.setattr(atomic, "_write", second_fails)
     with pytest.raises(OSError, match="b could not be written, because the disk is full"):

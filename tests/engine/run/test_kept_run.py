@@ -1,63 +1,17 @@
 """A run that goes on from its folder is bit for bit the run that was never broken."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
 import torch
-from toy import ToyBackend, noisy_set, same, toy_config
+from kept_runs import differences, equal, go_on, on_disk, saved, wide
+from toy import ToyBackend, toy_config
 
-from ti_engine import TrainConfig, TrainRecord, start_run, train
-from ti_engine.run.folder import SavedRun
-from ti_engine.run.kept_run import KeptRun
-from ti_engine.run.key import run_key
+from ti_engine.files import atomic
+from ti_engine.run import kept_run
 from ti_engine.run.store import RunStore
-
-TWO_ENCODERS = {"clip_l": 6, "clip_g": 5}
-
-
-def wide() -> ToyBackend:
-    """Whose vectors, eight of them, fill a chunk of the trajectory with every 20 states."""
-    return ToyBackend(widths={"clip_l": 400})
-
-
-def never_waits(sentence: str) -> None:
-    raise AssertionError(sentence)
-
-
-def go_on(store: RunStore, config: TrainConfig, until: int | None = None, backend: ToyBackend | None = None) -> KeptRun:
-    """Trains as far as `until` and is stopped there, or to the end."""
-    backend = backend or ToyBackend(widths=TWO_ENCODERS)
-    key = run_key("toy", [torch.zeros(3, 64, 64)], [None], config)
-    with store.open(key, {"settings": config.to_dict()}, config.if_exists == "retrain", never_waits) as run:
-        state = start_run(backend, config)
-        run.restore(state)
-        for step in train(backend, noisy_set(backend), config, state):
-            run.keep(step)
-            if step.index == until:
-                return run
-        run.finish(state)
-    return run
-
-
-def on_disk(run: KeptRun) -> SavedRun:
-    found = run.folder.read()
-    assert found is not None
-    return found
-
-
-def saved(run: KeptRun) -> TrainRecord:
-    return on_disk(run).record
-
-
-def equal(first: TrainRecord, second: TrainRecord) -> bool:
-    return (
-        same(first, second)
-        and first.evaluations == second.evaluations
-        and first.returned == second.returned
-        and first.result_loss == second.result_loss
-        and first.unlearned() == second.unlearned()
-    )
 
 
 @pytest.mark.parametrize("until", [0, 1, 13, 29])
@@ -105,6 +59,40 @@ def test_more_steps_go_on_where_the_schedule_allows_it(tmp_path: Path):
     second = go_on(store, long)
     assert first.id == second.id
     assert equal(saved(second), saved(go_on(RunStore(tmp_path / "whole"), long)))
+
+
+def test_more_steps_leave_no_evaluation_on_the_smaller_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(kept_run, "LEAST_SHARE", 1)  # written after every step
+    short, long = (
+        toy_config(schedule="constant", early_stop=False, steps=steps, batch_size=4, num_vectors=8, evaluate_every=5)
+        for steps in (30, 80)
+    )
+    store = RunStore(tmp_path / "gone on")
+    go_on(store, short, backend=wide())
+    go_on(store, long, 50, wide())
+    resumed, whole = go_on(store, long, backend=wide()), go_on(RunStore(tmp_path / "whole"), long, backend=wide())
+    assert len(list((resumed.folder.path / "trajectory").iterdir())) > 1
+    assert not differences(resumed.folder, whole.folder)
+
+
+def test_fewer_steps_are_the_beginning_of_the_run_on_disk_which_stays(tmp_path: Path):
+    short, long = (toy_config(schedule="constant", early_stop=False, steps=n, evaluate_every=5) for n in (13, 100))
+    store, whole = RunStore(tmp_path / "long"), go_on(RunStore(tmp_path / "short"), short)
+    pictures = {5: 0.5, 20: 0.2, None: 0.9}
+
+    def draw(run: kept_run.KeptRun, step: int) -> None:
+        for step, grey in pictures.items():
+            run.keep_preview(step, torch.full((3, 8, 8), grey))
+
+    for until in (50, None):  # not finished, and finished
+        run = go_on(store, long, until, after=lambda run, step: step == 50 and draw(run, step))
+        before = {file: file.read_bytes() for file in run.folder.path.rglob("*") if file.is_file()}
+        again = go_on(store, short)
+        assert again.id == run.id and list(again.previews) == [5]
+        assert again.record is not None and equal(again.record, saved(whole))
+        assert before == {file: file.read_bytes() for file in run.folder.path.rglob("*") if file.is_file()}
+        assert again.saved is not None and not again.saved.is_result_of(short)
+    assert saved(go_on(store, long)).losses == saved(go_on(RunStore(tmp_path / "whole"), long)).losses
 
 
 def test_with_cosine_more_steps_are_another_run(tmp_path: Path):
@@ -162,6 +150,33 @@ def test_a_trajectory_of_several_chunks_goes_on_to_the_bit(tmp_path: Path):
     assert equal(saved(resumed), saved(go_on(RunStore(tmp_path / "whole"), config, backend=wide())))
 
 
+def test_states_of_many_chunks_that_wait_are_written_as_one(tmp_path: Path):
+    files: list[int] = []
+
+    def count(run: kept_run.KeptRun, step: int) -> None:
+        run._due = 0 if step == 98 else math.inf
+        files.append(len(list((run.folder.path / "trajectory").glob("*"))))
+
+    run = go_on(RunStore(tmp_path), toy_config(steps=100, num_vectors=8), backend=wide(), after=count)
+    assert files[98] == 0 and files[99] == 1 and len(saved(run).trajectory) == 101
+
+
+def test_the_picture_of_a_result_is_forgotten_as_soon_as_the_run_goes_on(tmp_path: Path):
+    store, config, grey = RunStore(tmp_path), toy_config(), torch.full((3, 8, 8), 0.5)
+    stopped = go_on(store, config, 10, after=lambda run, step: step == 10 and run.keep_preview(None, grey))
+    file = stopped.folder.preview_file(None)
+    assert list(dict(stopped.folder.previews())) == [None]
+    assert None in go_on(store, config, 10).previews and file.is_file()  # not gone on yet
+    assert None not in go_on(store, config, 11).previews and not file.exists()
+
+
+def test_a_preview_is_the_same_from_memory_and_from_disk(tmp_path: Path):
+    picture = torch.rand(3, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 2 - 0.5
+    shown: list[torch.Tensor] = []
+    run = go_on(RunStore(tmp_path), toy_config(), 3, after=lambda run, step: shown.append(run.keep_preview(3, picture)))
+    assert torch.equal(shown[0], dict(run.folder.previews())[3])
+
+
 def test_what_a_killed_write_left_is_removed(tmp_path: Path):
     store, config = RunStore(tmp_path), toy_config()
     run = go_on(store, config, 3)
@@ -172,3 +187,54 @@ def test_what_a_killed_write_left_is_removed(tmp_path: Path):
         file.write_bytes(b"half")
     go_on(store, config, 4)
     assert not any(file.exists() for file in left) and mine.exists()
+
+
+def steps_in_log(run: kept_run.KeptRun) -> list[int]:
+    return [json.loads(line)["step"] for line in run.folder.log_file.read_text().splitlines()]
+
+
+def test_lines_of_a_log_that_cannot_be_read_or_are_ahead_of_the_state_are_dropped(tmp_path: Path):
+    store, config = RunStore(tmp_path), toy_config()
+    run = go_on(store, config, 10)
+    with run.folder.log_file.open("ab") as log:
+        log.write(b'\xff\xfe\n[]\n{"step": "x"}\n{"step": 11}\n{"step": ' + b"[" * 100_000 + b'\n{"step": 12, "lo')
+    assert steps_in_log(go_on(store, config)) == list(range(1, 31))
+
+
+def test_a_log_that_could_not_be_written_whole_is_written_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(kept_run, "LEAST_SHARE", 1)  # written after every step
+    append, calls = atomic.append, []
+
+    def full(path: Path, data: bytes) -> None:
+        calls.append(len(data))
+        if len(calls) in (4, 9):
+            append(path, data[: len(data) // 2])
+            raise OSError("the disk is full")
+        append(path, data)
+
+    monkeypatch.setattr(kept_run, "append", full)
+    run = go_on(RunStore(tmp_path), toy_config())
+    assert len(calls) > 9 and not run.problem and steps_in_log(run) == list(range(1, 31))
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_no_line_is_missing_or_twice_where_the_program_ends_around_the_writing_of_the_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+):
+    monkeypatch.setattr(kept_run, "LEAST_SHARE", 1)
+    store, config, replace = RunStore(tmp_path), toy_config(), atomic.os.replace
+    states: list[Path] = []
+
+    def ends(source: Path, target: Path) -> None:
+        if target.name == "state.safetensors":
+            states.append(target)
+        if len(states) < 6 or (len(states) == 6 and moment == "after"):
+            replace(source, target)
+        if len(states) >= 6:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(atomic.os, "replace", ends)
+    with pytest.raises(KeyboardInterrupt):
+        go_on(store, config)
+    monkeypatch.setattr(atomic.os, "replace", replace)
+    assert steps_in_log(go_on(store, config)) == list(range(1, 31))

@@ -9,9 +9,7 @@ import torch
 from toy import ToyBackend, noisy_set, same, toy_config
 
 from ti_engine import TrainConfig, TrainRecord, start_run, train
-from ti_engine.run.folder import SavedRun
 from ti_engine.run.key import run_key
-from ti_engine.run.shorter import holds_shorter, shorter_record
 from ti_engine.run.store import RunStore
 
 TWO_ENCODERS = {"clip_l": 6, "clip_g": 5}
@@ -29,20 +27,23 @@ def trained(config: TrainConfig, backend: ToyBackend | None = None) -> TrainReco
     return state.record
 
 
-def on_disk(root: Path, config: TrainConfig, until: int | None = None) -> SavedRun:
-    """A run that was trained to its end, or broken off after the step `until`."""
-    backend = ToyBackend(widths=TWO_ENCODERS)
+def kept(root: Path, config: TrainConfig, until: int | None = None, backend: ToyBackend | None = None) -> TrainRecord:
+    """The record of a run that goes on from what is on disk, to its end or broken off after the step `until`."""
+    backend = backend or ToyBackend(widths=TWO_ENCODERS)
     with RunStore(root).open(run_key("toy", [], [], config), {}, False, print) as run:
         state = start_run(backend, config)
+        run.restore(state)
         for step in train(backend, noisy_set(backend), config, state):
             run.keep(step)
             if step.index == until:
                 break
         else:
             run.finish(state)
-    saved = run.folder.read()
-    assert saved is not None
-    return saved
+    return state.record
+
+
+def files_of_runs(root: Path) -> dict[Path, bytes]:
+    return {file: file.read_bytes() for file in root.glob("*/**/*") if file.is_file() and file.parent.name != ".locks"}
 
 
 def equal(first: TrainRecord, second: TrainRecord) -> bool:
@@ -60,32 +61,25 @@ def equal(first: TrainRecord, second: TrainRecord) -> bool:
 @pytest.mark.parametrize("steps", [1, 2, 13, 40, 158])
 @pytest.mark.parametrize("until", [None, 159])
 def test_it_equals_the_short_run_trained_directly(tmp_path: Path, steps: int, until: int | None) -> None:
-    saved = on_disk(tmp_path, config(160, evaluate_every=7), until)
-    short = config(steps, evaluate_every=7)
-    assert holds_shorter(saved, short)
-    backend = ToyBackend(widths=TWO_ENCODERS)
-    assert equal(shorter_record(backend, noisy_set(backend), short, saved), trained(short))
+    kept(tmp_path, config(160, evaluate_every=7), until)
+    before = {
+        file: file.read_bytes() for file in tmp_path.rglob("*.*") if file.parent.name != ".locks" and file.is_file()
+    }
+    short, backend = config(steps, evaluate_every=7), ToyBackend(widths=TWO_ENCODERS)
+    assert equal(kept(tmp_path, short, backend=backend), trained(short))
     assert not backend.encoded  # for training: no update was computed
-
-
-def test_the_run_on_disk_stays_as_it_is(tmp_path: Path) -> None:
-    saved = on_disk(tmp_path, config(40))
-    before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
-    record, backend = trained(config(40)), ToyBackend(widths=TWO_ENCODERS)
-    shorter_record(backend, noisy_set(backend), config(20), saved)
-    assert equal(saved.record, record)
-    assert before == {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    assert before == {
+        file: file.read_bytes() for file in tmp_path.rglob("*.*") if file.parent.name != ".locks" and file.is_file()
+    }
 
 
 def test_initial_words_and_another_placeholder(tmp_path: Path) -> None:
-    saved = on_disk(tmp_path, config(30, initial_words="red ball", num_vectors=2))
-    short, backend = config(10, initial_words="red ball", num_vectors=2), ToyBackend(widths=TWO_ENCODERS)
-    assert equal(shorter_record(backend, noisy_set(backend), short, saved), trained(short))
-    saved.record.placeholder = "T*"
-    assert shorter_record(backend, noisy_set(backend), short, saved).placeholder == "S*"
+    kept(tmp_path, config(30, initial_words="red ball", num_vectors=2))
+    short = config(10, initial_words="red ball", num_vectors=2)
+    assert equal(kept(tmp_path, short), trained(short))
 
 
-def test_vectors_that_were_reached_later_count_as_unlearned(tmp_path: Path) -> None:
+def test_vectors_that_were_reached_later_count_as_unlearned() -> None:
     record = trained(config(12, num_vectors=2))
     for state in record.trajectory[:4]:  # as if the fourth update had been the first with a gradient for it
         state["clip_l"][1] = record.trajectory[0]["clip_l"][1]
@@ -98,10 +92,3 @@ def test_trouble_at_a_later_step_is_not_its_own() -> None:
     record.ran_out_of_memory, record.stopped, record.last_good = 9, "The loss became nan at step 13.", 11
     assert record.until(8).ran_out_of_memory is None and record.until(9).ran_out_of_memory == 9
     assert record.until(9).stopped is None and record.until(9).last_state == 9
-
-
-def test_a_run_whose_steps_shape_the_schedule_holds_no_shorter_one(tmp_path: Path) -> None:
-    saved = on_disk(tmp_path, config(30))
-    assert not holds_shorter(saved, toy_config(steps=20))
-    assert not holds_shorter(saved, config(30)) and not holds_shorter(saved, config(31))
-    assert holds_shorter(saved, config(29))

@@ -106,3 +106,22 @@ def test_a_run_that_trouble_ended_goes_on_as_if_nothing_had_been():
     resumed = go_on(config, state, ToyBackend())
     assert same(whole, resumed) and resumed.stopped is None and resumed.returned == whole.returned
     assert resumed.evaluations == whole.evaluations
+
+
+@pytest.mark.parametrize("trouble", ["memory", "no number"])
+def test_an_update_that_trouble_prevents_draws_its_samples_again(trouble: str, monkeypatch: pytest.MonkeyPatch):
+    config = toy_config(gradient_checkpointing="off", batch_size=1)
+    whole = run(config, ToyBackend(loss_scale=2.0**140))
+    backend = ToyBackend(loss_scale=2.0**140)
+    state, denoise = start_run(backend, config), backend.denoise
+
+    def fails_in_step_14(noisy: torch.Tensor, sigma: torch.Tensor, cond: torch.Tensor) -> torch.Tensor:
+        if state.step == 13 and trouble == "memory":
+            raise MemoryError
+        return denoise(noisy, sigma, cond) * (torch.inf if state.step == 13 else 1)
+
+    monkeypatch.setattr(backend, "denoise", lambda noisy, sigma, cond, _=None: fails_in_step_14(noisy, sigma, cond))
+    record = go_on(config, state, backend)
+    assert len(record.losses) == 13 and record.stopped and "step 14" in record.stopped
+    monkeypatch.undo()
+    assert same(whole, go_on(config, state, backend))

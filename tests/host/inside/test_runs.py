@@ -122,6 +122,17 @@ def test_stop_and_keep_returns_the_word_and_can_go_on(train, monkeypatch, progre
     assert_equal(whole, train(anew=False, **SETTINGS))
 
 
+def test_fewer_steps_are_the_first_of_the_run_on_disk(train, counted):
+    settings = dict(preview_every=[1], options=[{"schedule": "constant", "early_stop": False}])
+    short, long = train(steps=[2], **settings), train(steps=[4], **settings)
+    trained = len(counted)
+    again = train(anew=False, steps=[2], **settings)
+    assert "these are the first steps of a run that has made 4" in again[3] and again[4].id == long[4].id
+    assert_equal(short, again)
+    assert len(counted) > trained  # for the fixed evaluation set
+    assert_equal(long, train(anew=False, steps=[4], **settings))
+
+
 def test_a_sample_can_be_asked_for(train, monkeypatch, progress):
     ask_at(monkeypatch, progress, 2, "sample")
     assert len(train(steps=[3])[2]) == 2  # of step 2 and of the result

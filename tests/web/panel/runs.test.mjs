@@ -85,6 +85,13 @@ test("a kept result of another workflow's run is shown here, said to be kept, an
 
 const A = "a".repeat(32);
 
+test("a workflow that holds the id of a run shows it, also inside a subgraph and as a copy", () => {
+  const node = { ...trainNode(5), properties: { textual_inversion_run: A } };
+  const { runs, shown } = page({ id: "z", nodes: [{ id: 1, subgraph: { nodes: [node] } }, trainNode(5)] });
+  runs.tell(run("5", 1, { run: A }));
+  assert.deepEqual([...shown.keys()], [node]);
+});
+
 test("a node remembers the run that it shows", () => {
   const graph = { id: "a", nodes: [{ ...trainNode(5), properties: { loss_axis: "log" } }] };
   const { runs } = page(graph);

@@ -1,0 +1,97 @@
+"""Whether this program can have written what a file of a run holds. Its hash only tells that it is as it was written,
+and anybody can write such a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_LARGEST = 1 << 31  # number of steps, of parts, of chunks
+
+
+def check_facts(facts: Any) -> dict[str, Any]:
+    """The facts of a state as they are. Raises ValueError for others."""
+    if not isinstance(facts, dict) or not all(name in facts and holds(facts[name]) for name, holds in _FACTS.items()):
+        raise ValueError("its state is damaged.")
+    if facts["last_good"] is not None and facts["last_good"] > facts["step"]:
+        raise ValueError("its state is damaged.")
+    return facts
+
+
+def check_tensors(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+    """Raises ValueError for tensors that no state with these facts has. Those of the trajectory are not looked at."""
+    vectors = {name.removeprefix("vectors."): rows for name, rows in tensors.items() if name.startswith("vectors.")}
+    shapes = {rows.shape for rows in vectors.values()}
+    if not vectors or not all(_is(rows, 2, torch.float32) for rows in vectors.values()):
+        raise ValueError("its vectors are damaged.")
+    losses = tensors.get("evaluations", torch.empty(0, 0))
+    for name, tensor in tensors.items():
+        kind, _, rest = name.partition(".")
+        if kind == "optimizer":
+            number, _, moment = rest.partition(".")
+            single = moment == "step" and _is(tensor, 0, torch.float32)
+            whole = moment in ("exp_avg", "exp_avg_sq") and _is(tensor, 2, torch.float32) and tensor.shape in shapes
+            fits = (single or whole) and number.isdecimal() and int(number) < len(vectors)
+        elif kind == "reached":
+            fits = rest in vectors and _is(tensor, 1, torch.bool) and len(tensor) == len(vectors[rest])
+        elif kind in ("candidate", "window_losses"):
+            fits = tensor.is_floating_point() and tensor.shape == losses.shape[1:]
+        elif kind == "evaluations":
+            fits = tensor.ndim == 2 and tensor.is_floating_point() and tensor.shape[1] > 0
+        elif kind == "evaluated":
+            steps_there = tensor.dtype == torch.int64 and bool(((tensor >= 0) & (tensor <= facts["step"])).all())
+            fits = steps_there and tensor.shape == losses.shape[:1]
+        else:
+            fits = True
+        if not fits:
+            raise ValueError(f"its {kind.replace('_', ' ')} is damaged.")
+    try:
+        torch.Generator().set_state(tensors["generator"])
+    except (KeyError, RuntimeError, TypeError) as error:
+        raise ValueError("its generator is damaged.") from error
+
+
+def _is(tensor: Tensor, dimensions: int, dtype: torch.dtype) -> bool:
+    return tensor.ndim == dimensions and tensor.dtype == dtype
+
+
+def _count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < _LARGEST
+
+
+def _number(value: Any) -> bool:
+    return type(value) in (int, float) and 0 <= value < 1e300  # neither NaN nor infinity
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _texts(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_text, value))
+
+
+def _none_or(holds: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: value is None or holds(value)
+
+
+_FACTS: dict[str, Callable[[Any], bool]] = {
+    "step": _count,
+    "chunks": _count,
+    "finished": lambda value: isinstance(value, bool),
+    "seconds": _number,
+    "notes": lambda value: isinstance(value, dict) and all(map(_text, value.values())),
+    "loss_scale": lambda value: isinstance(value, list) and len(value) == 3 and all(map(_number, value)),
+    "parts": _count,
+    "cool_down": _none_or(lambda value: isinstance(value, list) and len(value) == 2 and all(map(_count, value))),
+    "placeholder": _text,
+    "stopped": _none_or(_text),
+    "record_parts": _count,
+    "ran_out_of_memory": _none_or(_count),
+    "nondeterministic": _texts,
+    "last_good": _none_or(_count),
+    "warnings": _texts,
+}
