@@ -318,7 +318,8 @@ def test_the_axis_can_be_switched_and_is_kept_in_the_workflow(page: Page) -> Non
     assert button.inner_text() == "linear"
     button.click()
     page.wait_for_function(
-        "(selector) => document.querySelector(`${selector} + div button[title*='linear']`).textContent === 'log'", arg=CHART
+        "(selector) => document.querySelector(selector).textContent === 'log'",
+        arg=f"{CHART} + div button[title*='linear']",
     )
     saved = page.evaluate("() => app.graph.serialize().nodes.find((n) => n.type === 'TI_Train')")
     assert saved["properties"]["loss_axis"] == "log"
