@@ -163,7 +163,7 @@ def test_a_real_ctrl_c_in_a_process_of_its_own(tmp_path: Path) -> None:
     ) as process:
         try:
             deadline = time.monotonic() + 120
-            while not any(tmp_path.glob("textual_inversion/*/log.jsonl")):
+            while not any(log.stat().st_size for log in tmp_path.glob("textual_inversion/*/log.jsonl")):
                 assert process.poll() is None and time.monotonic() < deadline
                 time.sleep(0.05)
             process.send_signal(signal.SIGINT)

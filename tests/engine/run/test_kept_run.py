@@ -77,7 +77,7 @@ def test_more_steps_leave_no_evaluation_on_the_smaller_set(tmp_path: Path, monke
 
 def test_fewer_steps_are_the_beginning_of_the_run_on_disk_which_stays(tmp_path: Path):
     short, long = (toy_config(schedule="constant", early_stop=False, steps=n, evaluate_every=5) for n in (13, 100))
-    store, whole = RunStore(tmp_path / "long"), go_on(RunStore(tmp_path / "short"), short)
+    store = RunStore(tmp_path / "long")
     pictures = {5: 0.5, 20: 0.2, None: 0.9}
 
     def draw(run: kept_run.KeptRun, step: int) -> None:
@@ -89,7 +89,6 @@ def test_fewer_steps_are_the_beginning_of_the_run_on_disk_which_stays(tmp_path: 
         before = {file: file.read_bytes() for file in run.folder.path.rglob("*") if file.is_file()}
         again = go_on(store, short)
         assert again.id == run.id and list(again.previews) == [5]
-        assert again.record is not None and equal(again.record, saved(whole))
         assert before == {file: file.read_bytes() for file in run.folder.path.rglob("*") if file.is_file()}
         assert again.saved is not None and not again.saved.is_result_of(short)
     assert saved(go_on(store, long)).losses == saved(go_on(RunStore(tmp_path / "whole"), long)).losses
