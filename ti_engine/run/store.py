@@ -56,13 +56,13 @@ class RunStore:
         A run that cannot be read stays where it is; a new one begins beside it, and `KeptRun.warnings` says so.
         """
         number = self._newest(key)
-        if retrain and self._path(key, number).exists():
+        if retrain and os.path.exists(self._path(key, number)):
             number += 1
         warnings: list[str] = []
         with ExitStack() as locks:
             problem = self._take_lock(locks, run_id(key, number), waiting)
             folder, saved = RunFolder(self._path(key, number)), None
-            while folder.path.exists():
+            while os.path.exists(folder.path):  # not Path.exists, which raises where a path is not allowed
                 try:
                     saved = folder.read()
                     break
@@ -85,7 +85,7 @@ class RunStore:
     def runs(self) -> list[RunSummary]:
         """All runs that can be read, the newest first."""
         found = []
-        for path in self.root.iterdir() if self.root.is_dir() else ():
+        for path in self.root.iterdir() if os.path.isdir(self.root) else ():
             folder = RunFolder(path)
             if not is_run_id(path.name):
                 continue
@@ -128,7 +128,7 @@ class RunStore:
         number = newest = 1
         while number - newest < _LARGEST_GAP:
             number += 1
-            if self._path(key, number).exists():
+            if os.path.exists(self._path(key, number)):
                 newest = number
         return newest
 
