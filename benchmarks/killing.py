@@ -39,8 +39,8 @@ WHERE = {
 
 @dataclass(frozen=True)
 class Job:
-    """What is trained. every_step: written after every step, instead of for at most a hundredth of the time.
-    chunk_bytes: of a chunk of the trajectory, less than usual so that a short run has several."""
+    """What is trained. every_step: written after every step, instead of for at most a hundredth of the time; and with
+    chunks of the trajectory of `chunk_bytes`, so small that a short run has several."""
 
     name: str
     backend: Backend
@@ -84,7 +84,8 @@ class Attempt:
 
 
 def toy_job(every_step: bool, steps: int) -> Job:
-    """Eight vectors of 400 numbers; a chunk of the trajectory is full after five steps, and the loss scale falls."""
+    """Eight vectors of 400 numbers, so that a chunk of the trajectory is full after 5 or 20 steps; the loss scale
+    falls."""
     backend = wide()
     backend.loss_scale = 2.0**140
     config = toy_config(steps=steps, num_vectors=8, evaluate_every=7, preview_every=10)
@@ -166,8 +167,7 @@ def _in_child(job: Job, root: Path, moment: Moment | None, pipe: int) -> None:
         places: Counter[str] = Counter()
         _watch(places, moment)
         if job.every_step:
-            kept_run.LEAST_SHARE = 1
-        trajectory._CHUNK_BYTES = job.chunk_bytes
+            kept_run.LEAST_SHARE, trajectory._CHUNK_BYTES = 1, job.chunk_bytes
         _train(job, root, tell)
         tell(places=places)
     except BaseException as error:

@@ -88,9 +88,9 @@ def kill_and_go_on(job: Job, written: str, moments: int, seed: int, root: Path) 
             assert not last.error, last.error
             if not last.killed:
                 break  # it came to its end before that moment
-            step = next_start(job, broken)
+            reached, step = max(step, last.reached), next_start(job, broken)
             done += 1
-            yield Loss(written, moment.where, last.reached, last.reached - step, time_of(last, step))
+            yield Loss(written, moment.where, reached, reached - step, time_of(last, step))
         end = attempt(job, broken)
         assert not end.error, end.error
         unlike = differences(RunStore(broken).folder(job.key), folder)

@@ -119,10 +119,11 @@ def append(path: Path, data: bytes) -> None:
 
 def remove_leftovers(folder: Path) -> None:
     """Deletes what killed writes have left in a folder and below it. For whoever alone writes there."""
-    for file in folder.rglob(".*.tmp"):
-        if _TEMPORARY.fullmatch(file.name):
-            with contextlib.suppress(OSError):
-                file.unlink()
+    with contextlib.suppress(OSError):  # where nothing can be listed, nothing was written
+        for file in folder.rglob(".*.tmp"):
+            if _TEMPORARY.fullmatch(file.name):
+                with contextlib.suppress(OSError):
+                    file.unlink()
 
 
 def _temporary(path: Path) -> Path:

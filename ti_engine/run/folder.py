@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import stat
 from collections.abc import Iterator
@@ -150,12 +151,18 @@ class RunFolder:
 
     def previews(self) -> Iterator[tuple[int | None, Tensor]]:
         """(step, picture [3, H, W] in 0..1 of 8 bits) of all that can be read; None for the step of the result."""
-        for file in sorted((self.path / "previews").glob("*.png")):
-            if _PREVIEW.fullmatch(file.stem) or file.stem == _RESULT:
+        try:
+            names = sorted(os.listdir(self.path / "previews"))
+        except OSError:
+            return
+        for name in names:
+            stem = name.removesuffix(".png")
+            if stem != name and (_PREVIEW.fullmatch(stem) or stem == _RESULT):
                 try:
-                    yield (None if file.stem == _RESULT else int(file.stem)), _read_png(file)
+                    picture = _read_png(self.path / "previews" / name)
                 except Exception:  # Pillow raises nearly anything; the picture is drawn again
                     continue
+                yield (None if stem == _RESULT else int(stem)), picture
 
     def size(self) -> int:
         """Bytes of all its files."""

@@ -62,6 +62,10 @@ def _count(value: Any) -> bool:
     return type(value) is int and 0 <= value < _LARGEST
 
 
+def _positive(value: Any) -> bool:
+    return _count(value) and value > 0
+
+
 def _number(value: Any) -> bool:
     return type(value) in (int, float) and 0 <= value < 1e300  # neither NaN nor infinity
 
@@ -85,11 +89,11 @@ _FACTS: dict[str, Callable[[Any], bool]] = {
     "seconds": _number,
     "notes": lambda value: isinstance(value, dict) and all(map(_text, value.values())),
     "loss_scale": lambda value: isinstance(value, list) and len(value) == 3 and all(map(_number, value)),
-    "parts": _count,
+    "parts": _positive,
     "cool_down": _none_or(lambda value: isinstance(value, list) and len(value) == 2 and all(map(_count, value))),
     "placeholder": _text,
     "stopped": _none_or(_text),
-    "record_parts": _count,
+    "record_parts": _positive,
     "ran_out_of_memory": _none_or(_count),
     "nondeterministic": _texts,
     "last_good": _none_or(_count),

@@ -48,7 +48,8 @@ class RunStore:
 
     def ids(self) -> list[str]:
         """Of all runs, also of those that cannot be read."""
-        return sorted(path.name for path in self.root.iterdir() if is_run_id(path.name)) if self.root.is_dir() else []
+        names = os.listdir(self.root) if os.path.isdir(self.root) else []
+        return sorted(name for name in names if is_run_id(name))
 
     def find(self, beginning: str) -> RunFolder:
         """The run whose id begins so. Raises ValueError with a sentence where there is none, or more than one."""
@@ -69,13 +70,13 @@ class RunStore:
         A run that cannot be read stays where it is; a new one begins beside it, and `KeptRun.warnings` says so.
         """
         number = self._newest(key)
-        if retrain and self._path(key, number).exists():
+        if retrain and os.path.exists(self._path(key, number)):
             number += 1
         warnings: list[str] = []
         with ExitStack() as locks:
             problem = self._take_lock(locks, run_id(key, number), waiting)
             folder, saved = RunFolder(self._path(key, number)), None
-            while folder.path.exists():
+            while os.path.exists(folder.path):  # not Path.exists, which raises where a path is not allowed
                 try:
                     saved = folder.read()
                     break
@@ -136,7 +137,7 @@ class RunStore:
         number = newest = 1
         while number - newest < _LARGEST_GAP:
             number += 1
-            if self._path(key, number).exists():
+            if os.path.exists(self._path(key, number)):
                 newest = number
         return newest
 

@@ -210,6 +210,12 @@ def test_a_path_may_have_any_characters(tmp_path: Path, whole: KeptRun, name: st
     assert [summary.folder.id for summary in RunStore(tmp_path / name / "runs").runs()] == [run.id]
 
 
+def test_a_path_that_the_system_does_not_allow_leaves_the_run_in_memory(tmp_path: Path):
+    run = trained(tmp_path / ("a" * 300))
+    assert "the name is too long" in run.problem and run.previews.keys() == {5, 25}
+    assert RunStore(tmp_path / ("a" * 300)).runs() == []
+
+
 def test_the_output_folder_may_be_on_another_device_than_that_of_temporary_files(whole: KeptRun):
     memory = Path("/dev/shm")
     if not memory.is_dir() or memory.stat().st_dev == Path(whole.folder.path).stat().st_dev:

@@ -169,6 +169,23 @@ def test_the_picture_of_a_result_is_forgotten_as_soon_as_the_run_goes_on(tmp_pat
     assert None not in go_on(store, config, 11).previews and not file.exists()
 
 
+def test_the_seconds_of_all_parts_add_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    now = [1000.0]
+    monkeypatch.setattr(kept_run.time, "monotonic", lambda: now[0])
+
+    def tick(run: kept_run.KeptRun, step: int) -> None:
+        now[0] += 20  # seconds that a step takes
+
+    store, config = RunStore(tmp_path), toy_config()
+    go_on(store, config, 10, after=tick)
+    now[0] = 5.0  # as after a start of the machine
+    run = go_on(store, config, after=tick)
+    assert on_disk(run).seconds == 20 * (10 + 21)
+    lines = [json.loads(line) for line in run.folder.log_file.read_text().splitlines()]
+    assert [line["seconds"] for line in lines[:10]] == list(range(20, 201, 20))
+    assert [line["seconds"] for line in lines[10:]] == list(range(220, 601, 20))
+
+
 def test_a_preview_is_the_same_from_memory_and_from_disk(tmp_path: Path):
     picture = torch.rand(3, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 2 - 0.5
     shown: list[torch.Tensor] = []
