@@ -9,7 +9,7 @@ demo: $(DEMO)
 
 # Apart, because the tests of the nodes put a fake host where the others have the real one.
 test: check
-	.venv/bin/pytest --ignore=tests/host --ignore=tests/browser
+	.venv/bin/pytest -n auto --ignore=tests/host --ignore=tests/browser
 	.venv/bin/pytest -rs tests/host tests/browser
 
 check: $(STAMP)
