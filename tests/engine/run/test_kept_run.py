@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 from kept_runs import differences, equal, go_on, on_disk, saved, wide
-from toy import ToyBackend, toy_config
+from toy import ToyBackend, noisy_set, toy_config
 
+from ti_engine import start_run, train
 from ti_engine.files import atomic
 from ti_engine.run import kept_run
 from ti_engine.run.store import RunStore
+from ti_engine.training.loop import compare_candidates
 
 
 @pytest.mark.parametrize("until", [0, 1, 13, 29])
@@ -49,6 +51,26 @@ def test_a_cool_down_and_a_fallen_loss_scale_go_on(tmp_path: Path):
     for until in (10, 150, 200, 230):
         go_on(store, config, until, backend())
     assert equal(whole, saved(go_on(store, config, backend=backend())))
+
+
+@pytest.mark.parametrize("by_hand", [True, False])
+def test_a_run_that_a_person_or_trouble_ended_goes_on_to_the_bit(tmp_path: Path, by_hand: bool):
+    config, store = toy_config(evaluate_every=7), RunStore(tmp_path / "broken")
+    whole = go_on(RunStore(tmp_path / "whole"), config, backend=ToyBackend())
+    backend = ToyBackend(breaks_at=None if by_hand else 40)
+    with store.open(whole.id, {"settings": config.to_dict()}, False, print) as run:
+        state = start_run(backend, config)
+        for step in train(backend, noisy_set(backend), config, state):
+            run.keep(step)
+            if step.index == 13 and by_hand:
+                compare_candidates(backend, noisy_set(backend), config, state)
+                break
+        run.finish(state, stopped_by_hand=by_hand)
+    ended = on_disk(run)
+    assert not ended.finished and not ended.is_result_of(config) and (ended.record.stopped is None) == by_hand
+    assert 0 < ended.step < 30 and ended.record.result_loss is not None
+    resumed = go_on(store, config, backend=ToyBackend())
+    assert resumed.id == run.id and not differences(resumed.folder, whole.folder)
 
 
 def test_more_steps_go_on_where_the_schedule_allows_it(tmp_path: Path):
