@@ -19,7 +19,7 @@ from torch import Tensor
 from ..training.config import TrainConfig
 from ..training.record import TrainRecord
 from .key import steps_matter
-from .plausible import check_facts, check_tensors
+from .plausible import check_about, check_facts, check_tensors
 from .saved_state import restore_record, vectors_in
 from .sealed_file import read_facts, unseal
 from .trajectory import add_chunk, add_evaluations, tail_in
@@ -105,12 +105,9 @@ class RunFolder:
     def config(self) -> dict[str, Any]:
         """What config.json holds. Raises ValueError for a damaged file, OSError where it cannot be read."""
         try:
-            config = json.loads(self.config_file.read_text("utf-8"))
+            return check_about(json.loads(self.config_file.read_text("utf-8")))
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{self.config_file.name} is damaged.") from error
-        if not isinstance(config, dict):
-            raise ValueError(f"{self.config_file.name} is damaged.")
-        return config
 
     def log_lines(self, last: int) -> list[str]:
         """The lines of the log up to that of the update `last`, as far as they can be read."""

@@ -21,6 +21,13 @@ def check_facts(facts: Any) -> dict[str, Any]:
     return facts
 
 
+def check_about(about: Any) -> dict[str, Any]:
+    """What config.json says, as it is. Raises ValueError for what no run says of itself; anything may be left out."""
+    if not isinstance(about, dict) or not all(holds(about[name]) for name, holds in _ABOUT.items() if name in about):
+        raise ValueError("config.json is damaged.")
+    return about
+
+
 def check_tensors(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
     """Raises ValueError for tensors that no state with these facts has. Those of the trajectory are not looked at."""
     vectors = {name.removeprefix("vectors."): rows for name, rows in tensors.items() if name.startswith("vectors.")}
@@ -98,4 +105,19 @@ _FACTS: dict[str, Callable[[Any], bool]] = {
     "nondeterministic": _texts,
     "last_good": _none_or(_count),
     "warnings": _texts,
+}
+
+_ABOUT: dict[str, Callable[[Any], bool]] = {
+    "word": _text,
+    "pictures": _count,
+    "picture_names": _texts,
+    "captions": lambda value: isinstance(value, list) and all(map(_none_or(_text), value)),
+    "model": _text,
+    "parent": _none_or(_text),
+    "started_from": _none_or(lambda value: isinstance(value, dict)),
+    "began": _text,
+    "program": _text,
+    "settings": lambda value: (
+        isinstance(value, dict) and all(_count(value[name]) for name in ("steps", "resolution") if name in value)
+    ),
 }

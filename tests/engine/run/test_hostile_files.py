@@ -181,6 +181,32 @@ def test_a_damaged_config_takes_a_run_from_the_list_and_is_written_anew(
     assert folder.config()["settings"] == CONFIG.to_dict()
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("settings", []),
+        ("settings", {"steps": "1"}),
+        ("settings", {"steps": 10**30}),
+        ("settings", {"resolution": None}),
+        ("pictures", "4"),
+        ("pictures", -1),
+        ("captions", "a"),
+        ("captions", [1]),
+        ("picture_names", [None]),
+        ("model", None),
+        ("began", 5),
+        ("parent", []),
+        ("started_from", "x"),
+        ("word", 1),
+    ],
+)
+def test_a_config_of_another_kind_is_damaged(store: RunStore, folder: RunFolder, name: str, value: object):
+    folder.config_file.write_text(json.dumps(folder.config() | {name: value}))
+    with pytest.raises(ValueError, match="damaged"):
+        folder.config()
+    assert not store.runs()
+
+
 @pytest.mark.parametrize("cut", [0, 8, 20, 60, 100, 200])
 def test_pictures_that_cannot_be_read_are_left_out(folder: RunFolder, cut: int):
     good = png_bytes(torch.rand(3, 8, 8))
