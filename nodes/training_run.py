@@ -61,6 +61,7 @@ def learn(
             run.restore(state)
             record, stopped_by_hand = state.record, False
             for step in train(lent, dataset, config, state):
+                record = step.record  # another one where the run on disk has more steps than are asked for
                 run.keep(step)
                 progress.step(step)
                 if step.is_first:
