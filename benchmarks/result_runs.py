@@ -18,7 +18,8 @@ from torch import Tensor
 from ti_engine import TrainConfig
 from ti_engine.data.training_set import TrainingSet
 from ti_engine.training.backend import Backend
-from ti_engine.training.samples import Samples, draw_fixed_samples, draw_samples, sample_losses
+from ti_engine.training.loss import sample_losses
+from ti_engine.training.samples import Samples, draw_fixed_samples, draw_samples
 
 Vectors = Mapping[str, Tensor]
 LOOK_EVERY, LOOK_SAMPLES = 10, 16

@@ -19,6 +19,7 @@ from ..ti_engine.run.about import describe_run
 from ..ti_engine.run.folder import SavedRun
 from ..ti_engine.run.kept_run import KeptRun
 from ..ti_engine.run.key import run_key
+from ..ti_engine.run.store import RunStore
 from .host.backend import HostBackend
 from .host.page.progress import RunProgress, workflow_id
 from .host.run_store import run_store
@@ -188,11 +189,17 @@ class Train(io.ComfyNode):
             pictures_by_step = preview_pictures(run, len(record.losses), config.resolution)
             on_page = progress.finish(record, pictures_by_step, reused)
             samples = torch.stack([pictures_by_step[step] for step in sorted(pictures_by_step)]).movedim(1, -1)
-            for one in store.shrink(config.runs_gb * 1e9, spared=run.id):
-                _log.warning(
-                    "Deleted the run %s, the oldest, to stay below runs_gb = %g.", one.folder.id, config.runs_gb
-                )
+            _make_room(store, run.id, config.runs_gb)
         return io.NodeOutput(embedding, loss_plot(record), samples, report, run.folder, ui=on_page)
+
+
+def _make_room(store: RunStore, spared: str, most_gb: float) -> None:
+    """Deletes the oldest finished runs above a size; says in the host's log which, and where the disk refuses."""
+    try:
+        for old in store.shrink(most_gb * 1e9, spared):
+            _log.warning("Deleted the run %s: all runs may take up %g GB (runs_gb).", old.folder.id, most_gb)
+    except OSError as error:
+        _log.warning("The runs in %s could not be kept below %g GB: %s", store.root, most_gb, error)
 
 
 def _history(run: KeptRun, found: SavedRun | None, reused: bool, steps: int) -> str:

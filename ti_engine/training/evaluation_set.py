@@ -16,7 +16,8 @@ from ..data.training_set import TrainingSet
 from .backend import Backend
 from .config import TrainConfig
 from .determinism import deterministic_kernels
-from .samples import Samples, draw_fixed_samples, sample_losses
+from .loss import sample_losses
+from .samples import Samples, draw_fixed_samples
 
 FEWEST, MOST = 16, 64
 """Samples of the set."""

@@ -12,7 +12,8 @@ from torch import Tensor
 from ..memory.ladder import Ladder
 from .backend import Backend, EncoderInfo, Words
 from .determinism import deterministic_kernels
-from .samples import Samples, sample_losses
+from .loss import sample_losses
+from .samples import Samples
 
 # For denoisers in float16, whose small gradients are all zero unscaled. As torch.amp.GradScaler starts.
 FLOAT16_LOSS_SCALE = 2.0**16

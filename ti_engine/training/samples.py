@@ -9,7 +9,6 @@ from torch import Tensor
 
 from ..data.training_set import TrainingSet
 from ..method.noise import NoiseSchedule, draw_sigmas, spread_sigmas
-from .backend import Backend
 from .config import TrainConfig
 
 
@@ -52,13 +51,3 @@ def draw_fixed_samples(
     noise = torch.randn(batch.latents.shape, generator=generator)
     sigma = spread_sigmas(schedule, count, config.high_noise_bias)[torch.randperm(count, generator=generator)]
     return Samples(batch.latents, noise, sigma, batch.captions, batch.inpainting)
-
-
-def sample_losses(backend: Backend, samples: Samples, cond: object) -> Tensor:
-    """The model's own loss of each sample, [B] (Gal et al. 2022, eq. 2, before its mean).
-
-    cond: of `Backend.encode` for these captions.
-    """
-    noisy = backend.schedule.noisy_latents(samples.latents, samples.noise, samples.sigma)
-    clean = backend.denoise(noisy, samples.sigma, cond, samples.inpainting)
-    return backend.schedule.squared_error(clean, samples.latents, samples.sigma)

@@ -13,7 +13,8 @@ from small_models import WIDTH, Parts, build, draw, small_unet
 
 from ti_engine import TokenEmbedding, TrainConfig, encode_training_set, train
 from ti_engine.demo.tokenizer import DemoTokenizer
-from ti_engine.training.samples import Samples, sample_losses
+from ti_engine.training.loss import sample_losses
+from ti_engine.training.samples import Samples
 from ti_engine.word.placeholder import split_at_placeholder
 
 

@@ -23,7 +23,8 @@ from ti_engine.cli import main
 from ti_engine.files import load_embedding
 from ti_engine.standalone import DiffusersBackend, load_model
 from ti_engine.standalone.text import Conditioning
-from ti_engine.training.samples import Samples, sample_losses
+from ti_engine.training.loss import sample_losses
+from ti_engine.training.samples import Samples
 
 WIDTHS = {"clip_l": 16, "clip_g": 24, "t5xxl": 40}
 NETWORK = {"sdxl": "unet", "sd3": "transformer", "flux": "transformer"}

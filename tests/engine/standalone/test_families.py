@@ -20,7 +20,8 @@ from small_pipelines import KINDS, build_pipeline, flow_scheduler, modules_of
 from ti_engine import TokenEmbedding, TrainConfig, TrainRecord, encode_training_set, train
 from ti_engine.files import save_embedding
 from ti_engine.standalone import DiffusersBackend
-from ti_engine.training.samples import Samples, sample_losses
+from ti_engine.training.loss import sample_losses
+from ti_engine.training.samples import Samples
 
 V_ZERO_TERMINAL: dict[str, Any] = dict(prediction="v_prediction", rescale_betas_zero_snr=True)
 

@@ -4,7 +4,7 @@ from toy import ToyBackend, hidden_set, hidden_word, noisy_set, toy_config
 
 from ti_engine.method.noise import spread_sigmas
 from ti_engine.training.evaluation_set import FEWEST, MOST, draw_evaluation_set
-from ti_engine.training.samples import sample_losses
+from ti_engine.training.loss import sample_losses
 
 
 def test_the_set_belongs_to_the_seed():

@@ -9,7 +9,8 @@ from toy import LATENT_SHAPE, ToyBackend
 
 from ti_engine.method.noise import NoiseSchedule
 from ti_engine.method.prediction import Prediction
-from ti_engine.training.samples import Samples, sample_losses
+from ti_engine.training.loss import sample_losses
+from ti_engine.training.samples import Samples
 
 KINDS = get_args(Prediction)
 CAPTIONS = ["a photo of S*", "a rendering of a S*", "S* and S*", "the photo of a clean S*"]
