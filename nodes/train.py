@@ -101,9 +101,9 @@ class Train(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, **_: Any) -> int:
-        """Another one after every Stop & keep: Run then goes on with that run, where the host would give out the result
-        that it has kept. Runs that are over are returned from disk."""
-        return RunProgress.stops
+        """Another one after every run that can go on: Run then goes on with it, where the host would give out the
+        result that it has kept. Runs that are over are returned from disk."""
+        return RunProgress.unfinished
 
     @classmethod
     def execute(
@@ -166,7 +166,7 @@ class Train(io.ComfyNode):
             about = describe_run(config, backend.description, plan.own, len(pictures), start)
             store = run_store()
             with store.open(key, about, config.if_exists == "retrain", progress.phase) as run:
-                progress.follow(run.id)
+                progress.follow(run.id, models is not None and config.if_exists == "reuse" and not run.problem)
                 found = run.saved
                 reused = found is not None and found.is_result_of(config)
                 if found is not None and reused:
@@ -176,8 +176,9 @@ class Train(io.ComfyNode):
                     record = learn(backend, config, pictures, plan.own, start, run, progress).record
             warnings += record.warnings + result_warnings(backend, config, record) + run.warnings
             warnings += [run.problem] if run.problem else []
+            seconds = found.seconds if found and reused else run.seconds
             report = train_report(
-                backend, config, record, run.seconds, warnings, run.notes.get("cost", ""),
+                backend, config, record, seconds, warnings, run.notes.get("cost", ""),
                 plan.describe(names, _MOST_CAPTIONS), start,
             )  # fmt: skip
             report += f"\n{_history(run, found, reused, config.steps)}"

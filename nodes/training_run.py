@@ -14,7 +14,7 @@ from ..ti_engine.run.kept_run import KeptRun
 from ..ti_engine.training.loop import compare_candidates
 from .host.backend import HostBackend
 from .host.loan.lent_backend import LentBackend
-from .host.page.progress import RunProgress
+from .host.page.progress import RunProgress, is_interruption
 from .shown.train_report import missing_previews
 
 _log = logging.getLogger(__name__)
@@ -68,24 +68,26 @@ def learn(
                     progress.show_previews(run.previews)
                     for warning in record.warnings:  # now, and not only when hours of training are over
                         _log.warning("%s", warning)
-                wanted = progress.take_wishes()
                 due = config.preview_every and step.index % config.preview_every == 0 and step.index < config.steps
-                if step.index not in run.previews and (due or "sample" in wanted):
+                if step.index not in run.previews and (progress.take_wish("sample") or due):
                     preview(lent, step.index, record.embedding(step.index))
                     if step.index in run.previews:
                         progress.show_previews(run.previews)
-                if "stop" in wanted and record.losses and step.index < state.last_step(config):
+                if record.losses and step.index < state.last_step(config) and progress.take_wish("stop"):
                     stopped_by_hand = True
-                    progress.count_stop()
                     compare_candidates(lent, dataset, config, state)
-                    record.stopped = f"Stopped by hand after step {step.index}. Run again to go on from there."
+                    again = " Run again to go on from there." if progress.goes_on else ""
+                    record.stopped = f"Stopped by hand after step {step.index}.{again}"
                     break
+            if progress.goes_on and (stopped_by_hand or record.last_good is not None):
+                progress.count_unfinished()
             run.notes = {"fingerprint": lent.fingerprint(), "cost": lent.cost(config.batch_size // record.parts)}
             if record.losses:
                 try:
                     preview(lent, None, record.embedding())
-                except (RuntimeError, ValueError) as error:  # not the host's interruption, which is neither
-                    # The word is complete: what cannot be drawn must not take it away.
+                except Exception as error:  # The word is complete: what cannot be drawn must not take it away.
+                    if is_interruption(error):
+                        raise
                     _log.warning("There is no picture of the learned word: %s", error, exc_info=True)
                 record.warnings += missing_previews(missing)
                 run.finish(state, stopped_by_hand)
@@ -104,7 +106,9 @@ def learn(
 
 def preview_pictures(run: KeptRun, steps: int, resolution: int) -> dict[int, Tensor]:
     """Step -> picture [3, H, W] in 0..1, that of the result under `steps`; a black one if there is none at all."""
-    pictures = {step: picture for step, picture in run.previews.items() if step is not None and step < steps}
-    if None in run.previews:
-        pictures[steps] = run.previews[None]
+    shapes = [picture.shape for picture in run.previews.values()]  # a strange file may be of another
+    previews = {step: picture for step, picture in run.previews.items() if picture.shape == shapes[-1]}
+    pictures = {step: picture for step, picture in previews.items() if step is not None and step < steps}
+    if None in previews:
+        pictures[steps] = previews[None]
     return pictures or {0: torch.zeros(3, resolution, resolution)}

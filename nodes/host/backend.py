@@ -55,7 +55,7 @@ class HostBackend:
         self.schedule: NoiseSchedule = noise_schedule(self.patcher.get_model_object("model_sampling"))
         self.encoders: Mapping[str, EncoderInfo] = {k: v.info() for k, v in self._vocabularies.items()}
         self.device: torch.device = self.patcher.load_device
-        dtype = base.manual_cast_dtype or base.get_dtype()
+        self._dtype = dtype = base.manual_cast_dtype or base.get_dtype()
         self.loss_scale = FLOAT16_LOSS_SCALE if dtype == torch.float16 else 1.0
         precision = str(dtype).removeprefix("torch.")
         facts = [
@@ -86,8 +86,9 @@ class HostBackend:
         return suitable_threads(self.patcher)
 
     def identity(self) -> str | None:
-        """What tells these models from others; None where that cannot be told."""
-        return models_identity(self.patcher, self.clip, self.vae, self.schedule)
+        """What tells these models, and where and how they compute, from others; None where that cannot be told."""
+        models = models_identity(self.patcher, self.clip, self.vae, self.schedule)
+        return None if models is None else f"{models} {self.device.type} {self._dtype}"
 
     def ignored(self) -> list[str]:
         """What is attached to the model and takes part in sampling but not in training, as sentences."""

@@ -67,10 +67,10 @@ def train_kept(
         say(f"This run goes on from step {state.step} of {state.last_step(config)} ({run.id}).")
     resumed_from = None if is_beginning else state.step or None
     learned = _learn(run, backend, encode(), config, state, quiet)
-    if learned.record.losses:
-        run.finish(state, stopped_by_hand=learned.interrupted)
     if learned.interrupted:
         learned.record.stopped = f"Stopped by hand at step {state.step} of {state.last_step(config)}."
+    if learned.record.losses:
+        run.finish(state, stopped_by_hand=learned.interrupted)
     return Outcome(learned.record, run.seconds, resumed_from, is_beginning, learned.interrupted)
 
 

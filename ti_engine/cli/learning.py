@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from tqdm import tqdm
 
 from ..data.training_set import TrainingSet
-from ..memory.out_of_memory import is_out_of_memory, out_of_memory_advice, out_of_memory_forgiven
+from ..memory.out_of_memory import is_out_of_memory, out_of_memory_advice
 from ..training.backend import Backend
 from ..training.config import TrainConfig
 from ..training.loop import TrainStep, compare_candidates, train
@@ -60,8 +60,7 @@ def learn(
                     interrupted = True
                     break
             if interrupted and state.record.losses:
-                with out_of_memory_forgiven():
-                    compare_candidates(backend, dataset, config, state)
+                compare_candidates(backend, dataset, config, state)
     except Exception as error:
         if not is_out_of_memory(error):
             raise

@@ -46,7 +46,7 @@ class KeptRun:
         """About other files that were found where this run belongs."""
         self.notes: dict[str, str] = dict(saved.notes) if saved else {}
         """Short texts that come back with the run, such as what a step cost."""
-        self.previews = dict(folder.previews())
+        self.previews = {step: picture for step, picture in folder.previews() if self._belongs(step)}
         """Step -> picture [3, H, W] in 0..1, of 8 bits; None -> that of the result."""
         self._before = saved.seconds if saved else 0.0
         self._began = time.monotonic()
@@ -60,6 +60,12 @@ class KeptRun:
         self._unsaved: set[int | None] = set()  # steps of previews that the disk has refused
         self._frozen = False  # on disk
         self._due = 0.0
+
+    def _belongs(self, step: int | None) -> bool:
+        """Whether a preview is of a state that the run on disk has: a kill may leave one that is ahead of it."""
+        if self.saved is None:
+            return False
+        return bool(self.saved.record.candidate_losses) if step is None else step <= self.saved.step
 
     @property
     def id(self) -> str:

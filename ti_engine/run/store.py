@@ -70,24 +70,23 @@ class RunStore:
         A run that cannot be read stays where it is; a new one begins beside it, and `KeptRun.warnings` says so.
         """
         number = self._newest(key)
-        if retrain and os.path.exists(self._path(key, number)):
-            number += 1
         warnings: list[str] = []
         with ExitStack() as locks:
-            problem = self._take_lock(locks, run_id(key, number), waiting)
+            problem = self._take_lock(locks, run_id(key, number), waiting, warnings)
             folder, saved = RunFolder(self._path(key, number)), None
             while os.path.exists(folder.path):  # not Path.exists, which raises where a path is not allowed
-                try:
-                    saved = folder.read()
-                    break
-                except (ValueError, OSError) as error:
-                    warnings.append(
-                        f"The run in {folder.id} cannot be read: {error} It stays as it is, and a new run begins "
-                        "beside it."
-                    )
+                if not retrain:
+                    try:
+                        saved = folder.read()
+                        break
+                    except (ValueError, OSError) as error:
+                        warnings.append(
+                            f"The run in {folder.id} cannot be read: {error} It stays as it is, and a new run begins "
+                            "beside it."
+                        )
                 number += 1
                 folder = RunFolder(self._path(key, number))
-                problem = self._take_lock(locks, folder.id, waiting)
+                problem = self._take_lock(locks, folder.id, waiting, warnings)
             remove_leftovers(folder.path)
             run = KeptRun(folder, saved, about, problem)
             run.warnings += warnings
@@ -141,8 +140,9 @@ class RunStore:
                 newest = number
         return newest
 
-    def _take_lock(self, locks: ExitStack, run: str, waiting: Callable[[str], None]) -> str:
-        """Holds the lock of a run until `locks` ends. Returns a sentence where the disk does not allow it."""
+    def _take_lock(self, locks: ExitStack, run: str, waiting: Callable[[str], None], warnings: list[str]) -> str:
+        """Holds the lock of a run until `locks` ends. Returns a sentence where the disk cannot be written; adds one to
+        `warnings` where it takes no locks."""
         file = self._lock_file(run)
         try:
             check_writable(file.with_suffix(".json"))
@@ -152,7 +152,7 @@ class RunStore:
         try:
             locks.enter_context(hold(file, waiting))
         except NoLockError as error:  # and nothing that `waiting` raises
-            return f"The run cannot be kept on disk: {error}"
+            warnings.append(f"The run is kept without a lock: {error} Do not train the same run twice at once.")
         return ""
 
     def _lock_file(self, run: str) -> Path:

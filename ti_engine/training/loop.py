@@ -72,8 +72,7 @@ def _ends_with_a_result(loop: Callable[..., Steps]) -> Callable[..., Steps]:
             advice = out_of_memory_advice(config.batch_size, config.resolution, config.gradient_checkpointing)
             state.record.stopped = f"There was no memory for step {state.step + 1}. {advice}"
             state.record.last_good = state.step
-        with out_of_memory_forgiven(), NondeterministicOperations(state.record.nondeterministic).collected():
-            compare_candidates(backend, dataset, config, state)
+        compare_candidates(backend, dataset, config, state)
 
     return train
 
@@ -136,12 +135,14 @@ def train(backend: Backend, dataset: TrainingSet, config: TrainConfig, state: Ru
 
 
 def compare_candidates(backend: Backend, dataset: TrainingSet, config: TrainConfig, state: RunState) -> None:
-    """Looks at the fixed evaluation set with each of the vectors that the run may return (result.py)."""
+    """Looks at the fixed evaluation set with each of the vectors that the run may return (result.py). Where there is no
+    memory for that, the run returns the mean."""
     evaluation_set = draw_evaluation_set(backend, dataset, config)
     ladder = Ladder(backend, config.batch_size, state.parts, config.gradient_checkpointing != "off")
-    for steps in candidate_states(state.record.last_state):
-        vectors = state.record.mean_vectors(steps)
-        state.record.candidate_losses[steps] = ladder.run(evaluation_set.losses, backend, vectors)
+    with out_of_memory_forgiven(), NondeterministicOperations(state.record.nondeterministic).collected():
+        for steps in candidate_states(state.record.last_state):
+            vectors = state.record.mean_vectors(steps)
+            state.record.candidate_losses[steps] = ladder.run(evaluation_set.losses, backend, vectors)
 
 
 def learning_rate_factor(config: TrainConfig, step: int, cooling: tuple[int, int] | None = None) -> float:

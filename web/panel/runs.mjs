@@ -52,7 +52,8 @@ export function createRuns(rootGraph, panelOf) {
         const id = runOf(node);
         if (!id || known.has(id)) continue;
         const run = await read(id);
-        if (run && runOf(node) === id) panelOf(node)?.show(run);
+        const isKnownNow = [...newest.values()].some((one) => one.run === id); // it was told while the server answered
+        if (run && runOf(node) === id && !isKnownNow) panelOf(node)?.show(run);
       }
     },
   };

@@ -37,7 +37,10 @@ def _patched_values(patcher: Any) -> list[tuple[str, str]] | None:
 
 
 def _carries_code(patcher: Any) -> bool:
-    names = ("model_options", "wrappers", "callbacks", "injections", "hook_patches", "forced_hooks", "attachments")
+    names = (
+        "model_options", "wrappers", "callbacks", "injections", "hook_patches", "forced_hooks", "attachments",
+        "weight_wrapper_patches",
+    )  # fmt: skip
     return any(_holds(getattr(patcher, name, None)) for name in names)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 import uuid
@@ -19,6 +20,7 @@ from ....ti_engine.data.contact_sheet import rows_of_pictures, to_image
 from ...shown.loss_curve import chart_of
 from .pictures import save_temporary_picture
 
+_log = logging.getLogger(__name__)
 _EVENT = "textual_inversion.step"
 _SECONDS_BETWEEN = 0.1
 _LEAST_SHARE = 20  # at most a 20th of the time goes into messages, however long the run is
@@ -38,8 +40,8 @@ class RunProgress:
     """(workflow, node) -> the last message about its newest run."""
     _going_on: ClassVar[dict[str, RunProgress]] = {}
     """Id of a run on disk -> the one who trains it now."""
-    stops: ClassVar[int] = 0
-    """Runs of this process that the person has stopped and kept."""
+    unfinished: ClassVar[int] = 0
+    """Runs of this process that have given a word and can go on."""
 
     def __init__(self, steps: int, workflow: str | None) -> None:
         """workflow: id of the graph that is executed, None if the prompt came without one."""
@@ -54,6 +56,8 @@ class RunProgress:
         self._pictures: dict[int, dict[str, str]] = {}
         self._run_id: str | None = None
         self._wishes: set[str] = set()
+        self.goes_on = False
+        """Whether the next Run goes on with this one."""
         self._clock: tuple[int, float] | None = None  # the step and time at which this process began
         self.message: dict[str, Any] = {}
         """The last message about this run."""
@@ -69,14 +73,19 @@ class RunProgress:
             self._going_on.pop(self._run_id, None)
         if error is None:
             return
-        cancelled = isinstance(error, memory.InterruptProcessingException)
+        cancelled = is_interruption(error)
         step = self.message["step"]
         at = f" at step {step} of {self._steps}" if step > 0 else ""
-        goes_on = "; Run goes on from here" if step > 0 and self._run_id is not None else ""
+        goes_on = "; Run goes on from here" if step > 0 and self.goes_on else ""
         state = "cancelled" if cancelled else "failed"
         failure = (str(error) or type(error).__name__)[:_LONGEST_SENTENCE]
         self._tell(self.message, state, f"cancelled{goes_on}" if cancelled else failure)
         self._text(f"{state}{at}{goes_on}")
+
+    @classmethod
+    def last_message(cls, run_id: str) -> dict[str, Any] | None:
+        """The last message about a run on disk, of those that this process remembers."""
+        return next((message for message in reversed(cls.newest()) if message["run"] == run_id), None)
 
     @classmethod
     def newest(cls) -> list[dict[str, Any]]:
@@ -91,21 +100,22 @@ class RunProgress:
             progress._wishes.add(wish)
         return progress is not None
 
-    def follow(self, run_id: str) -> None:
-        """From now on this is the run with that id, which can be asked to stop."""
-        self._run_id = run_id
+    def follow(self, run_id: str, goes_on: bool) -> None:
+        """From now on this is the run with that id, which can be asked to stop. goes_on: whether Run finds it again."""
+        self._run_id, self.goes_on = run_id, goes_on
         self._going_on[run_id] = self
         self._tell(self.message, "running")
 
-    def take_wishes(self) -> set[str]:
-        """What was asked for since the last call: stop, sample."""
-        wishes, self._wishes = self._wishes, set()
-        return wishes
+    def take_wish(self, wish: str) -> bool:
+        """Whether that was asked for: stop, sample. It is then no longer."""
+        asked = wish in self._wishes
+        self._wishes.discard(wish)
+        return asked
 
     @classmethod
-    def count_stop(cls) -> None:
-        """A run ends now because the person has asked for it. The host must not take its result for the whole run's."""
-        cls.stops += 1
+    def count_unfinished(cls) -> None:
+        """A run gives a word now and can go on. The host must not take its result for the whole run's."""
+        cls.unfinished += 1
 
     def phase(self, text: str) -> None:
         """One line on the node. Raises the host's interrupt if the person has cancelled."""
@@ -137,7 +147,12 @@ class RunProgress:
         self._text(f"{done} in {self.message['step']} steps{': ' + result['states'] if result else ''}")
         captions = {step: f"step {step}" for step in sorted(samples)} | {len(record.losses): "result"}
         sheet = rows_of_pictures([(captions[step], samples[step]) for step in sorted(samples)])
-        return {"images": [save_temporary_picture(sheet, self._name)], "loss_chart": [self.message]}
+        shown = {"loss_chart": [self.message]}
+        try:
+            return {"images": [save_temporary_picture(sheet, self._name)], **shown}
+        except OSError as error:  # what was learned is worth more than a picture of it
+            _log.warning("The pictures of the run cannot be shown: %s", error)
+            return shown
 
     def _time_left(self, step: int, now: float) -> str:
         """For a sentence; empty until a few updates were made."""
@@ -158,9 +173,12 @@ class RunProgress:
         server = running_server()
         if server is None or self._node_id is None:
             return
-        for step, picture in previews.items():
-            if step is not None and step not in self._pictures:
-                self._pictures[step] = save_temporary_picture(to_image(picture), f"{self._name}_{step:06d}")
+        try:
+            for step, picture in previews.items():
+                if step is not None and step not in self._pictures:
+                    self._pictures[step] = save_temporary_picture(to_image(picture), f"{self._name}_{step:06d}")
+        except OSError as error:
+            _log.warning("A preview cannot be shown: %s", error)
         if not self._pictures:
             return
         # All of them each time: pages that are to add pictures to those that a node shows add them twice.
@@ -199,6 +217,11 @@ class RunProgress:
         server = running_server()
         if server is not None and self._node_id is not None:
             server.send_progress_text(text, self._node_id, server.client_id)
+
+
+def is_interruption(error: BaseException) -> bool:
+    """Whether the person has cancelled: an Exception in older hosts, and none in newer ones."""
+    return isinstance(error, memory.InterruptProcessingException)
 
 
 def workflow_id(hidden: Any) -> str | None:

@@ -16,7 +16,7 @@ def add_routes() -> None:
     """For pages that open or reload while a run goes on, or after it, also after a restart of the server.
 
     GET /textual_inversion/runs: the newest run of every Train node, as its last message told it.
-    GET /textual_inversion/runs/{run}: the same for one run, read from disk; 404 if there is none.
+    GET /textual_inversion/runs/{run}: the same for one run, from memory or disk; 404 if there is none.
     POST /textual_inversion/runs/{run}/{wish}: stop (and keep what was learned) or sample at the next step; 404 if
     nobody trains that run now.
 
@@ -34,7 +34,9 @@ def add_routes() -> None:
     @server.routes.get("/textual_inversion/runs/{run}")
     async def run(request: Any) -> Any:
         run_id = request.match_info["run"]
-        message = await asyncio.to_thread(message_of, run_id) if is_run_id(run_id) else None
+        message = None
+        if is_run_id(run_id):
+            message = RunProgress.last_message(run_id) or await asyncio.to_thread(message_of, run_id)
         return web.json_response(message, status=404 if message is None else 200)
 
     @server.routes.post("/textual_inversion/runs/{run}/{wish}")

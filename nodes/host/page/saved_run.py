@@ -18,6 +18,6 @@ def message_of(run_id: str) -> dict[str, Any] | None:
         chart = chart_of(saved.record, int(about["settings"]["steps"]))
     except (ValueError, KeyError, TypeError, OSError):
         return None
-    state = "done" if saved.finished or saved.record.stopped else "cancelled"
-    sentence = None if state == "done" else "cancelled; Run goes on from here"
+    state = "done" if saved.finished else "cancelled"
+    sentence = None if saved.finished else saved.record.stopped or "cancelled; Run goes on from here"
     return {**chart, "run": run_id, "state": state, "sentence": sentence, "reused": False}

@@ -31,7 +31,12 @@ def every_step(monkeypatch: pytest.MonkeyPatch):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> KeptRun:
-    return trained(tmp_path_factory.mktemp("whole"))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as every test of this folder: another number gives other bits
+    try:
+        return trained(tmp_path_factory.mktemp("whole"))
+    finally:
+        torch.set_num_threads(threads)
 
 
 def trained(root: Path, until: int | None = None, at: int = -1, happens: Callable[[KeptRun], object] = id) -> KeptRun:
