@@ -69,7 +69,7 @@ class Problem:
         return {key: part.view(self.num_vectors, -1) for key, part in parts}
 
     def loss(self, cond):
-        return plugin("ti_engine.training.samples").sample_losses(self.backend, self.samples(), cond).sum()
+        return plugin("ti_engine.training.loss").sample_losses(self.backend, self.samples(), cond).sum()
 
     def samples(self):
         """The fixed batch as the engine has it."""

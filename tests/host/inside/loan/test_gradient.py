@@ -71,7 +71,7 @@ def test_captions_of_different_length_train_together(lent):
         encoded = lent.encode(captions, {"S*": {"clip_l": rows_now}}, differentiable=True)
         samples = plugin("ti_engine.training.samples")
         given = samples.Samples(*(t[places] for t in (problem.latents, problem.noise, problem.sigma)), captions)
-        samples.sample_losses(lent, given, encoded.cond).sum().backward()
+        plugin("ti_engine.training.loss").sample_losses(lent, given, encoded.cond).sum().backward()
         encoded.backward()
         return rows_now.grad
 
