@@ -63,9 +63,7 @@ class KeptRun:
 
     def _belongs(self, step: int | None) -> bool:
         """Whether a preview is of a state that the run on disk has: a kill may leave one that is ahead of it."""
-        if self.saved is None:
-            return False
-        return bool(self.saved.record.candidate_losses) if step is None else step <= self.saved.step
+        return self.saved is not None and (step is None or step <= self.saved.step)
 
     @property
     def id(self) -> str:

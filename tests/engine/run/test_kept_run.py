@@ -276,3 +276,11 @@ def test_no_line_is_missing_or_twice_where_the_program_ends_around_the_writing_o
         go_on(store, config)
     monkeypatch.setattr(atomic.os, "replace", replace)
     assert steps_in_log(go_on(store, config)) == list(range(1, 31))
+
+
+def test_a_preview_ahead_of_the_state_on_disk_is_drawn_again(tmp_path: Path):
+    store, config, grey = RunStore(tmp_path), toy_config(), torch.full((3, 8, 8), 0.5)
+    run = go_on(store, config, 10)
+    for step in (5, 10, 20):
+        run.keep_preview(step, grey)
+    assert sorted(go_on(store, config, 10).previews, key=str) == [10, 5]
