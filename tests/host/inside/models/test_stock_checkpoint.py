@@ -60,7 +60,7 @@ def same_in_the_hosts_own_syntax(clip, word, folder):
     return torch.equal(ours, theirs)
 
 
-def test_a_word_is_trained_saved_and_used(checkpoint, tmp_path):
+def test_a_word_is_trained_saved_and_used(checkpoint, tmp_path, output_folder):
     with torch.inference_mode():
         model, clip, vae = nodes.CheckpointLoaderSimple().load_checkpoint(checkpoint(sd15()))[:3]
         before = bits_of(model, clip)
@@ -70,7 +70,7 @@ def test_a_word_is_trained_saved_and_used(checkpoint, tmp_path):
             what="object", seed=1, resolution=64, preview_every=0,
         )  # fmt: skip
         sockets = dict(model=[model], clip=[clip], vae=[vae], images=pictures)
-        word, _, _, report = (
+        word, _, _, report, _ = (
             plugin("nodes.train").Train.execute(**sockets, **{k: [v] for k, v in settings.items()}).args
         )
         assert "SD15, clip_l, epsilon" in report
