@@ -6,6 +6,7 @@ import sys
 import threading
 import types
 from contextlib import nullcontext
+from functools import partial
 
 import comfy.model_management as memory
 import pytest
@@ -109,7 +110,8 @@ def test_two_runs_in_two_threads_take_turns(train, monkeypatch):
         return denoise(*arguments)
 
     monkeypatch.setattr(backend, "denoise", watched)
-    runs = [Run(train), Run(train)]
+    again = partial(train, anew=False, options=[{"if_exists": "retrain"}])  # or one would be given the other's run
+    runs = [Run(again), Run(again)]
     for run in runs:
         run.join(120)
     assert [run.error for run in runs] == [None, None]
