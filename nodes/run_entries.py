@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from ..ti_engine.run.folder import RunFolder, SavedRun
-from ..ti_engine.run.store import RunStore
+from ..ti_engine.run.store import RunStore, short_ids
 from .shown.embedding_report import printable
 
 NO_RUN = "no run on disk"
@@ -26,8 +26,8 @@ def run_entries(store: RunStore) -> list[str]:
             written = folder.state_file.stat().st_mtime_ns
             if (told := _told(folder.path, written)) is not None:
                 found.append((written, told, folder.id))
-    digits = _digits_needed([run_id for _, _, run_id in found])
-    return [f"{told}, {run_id[:digits]}" for _, told, run_id in sorted(found, reverse=True)] or [NO_RUN]
+    short = short_ids([run_id for _, _, run_id in found])
+    return [f"{told}, {short[run_id]}" for _, told, run_id in sorted(found, reverse=True)] or [NO_RUN]
 
 
 def chosen_run(store: RunStore, entry: str) -> RunFolder:
@@ -81,11 +81,3 @@ def _told(path: Path, written: int) -> str | None:
         return None
     date = time.strftime("%Y-%m-%d %H:%M", time.localtime(written / 1e9))
     return f"{printable(word)}, {date}, {steps}"
-
-
-def _digits_needed(ids: list[str]) -> int:
-    """So many that no two ids begin alike."""
-    digits = _FEWEST_DIGITS
-    while len({run_id[:digits] for run_id in ids}) < len(ids):
-        digits += 1
-    return digits

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 
 from ..run.folder import SavedRun
 from ..run.store import RunStore
 
 FOLDER = "textual_inversion"
-_SHORTEST = 8  # digits of an id in a text
 
 
 def add_runs_flag(parser: argparse.ArgumentParser, default: str = FOLDER) -> None:
@@ -32,12 +30,3 @@ def read_run(store: RunStore, beginning: str) -> SavedRun:
     if saved is None:
         raise ValueError(f"The run {folder.id} has no state yet.")
     return saved
-
-
-def short_id(run_id: str, ids: Sequence[str]) -> str:
-    """The beginning of an id that tells it from all others in `ids`."""
-    others = [one for one in ids if one != run_id]
-    return next(
-        (run_id[:n] for n in range(_SHORTEST, len(run_id)) if not any(one.startswith(run_id[:n]) for one in others)),
-        run_id,
-    )

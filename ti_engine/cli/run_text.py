@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
-from ..run.store import RunSummary
-from .run_flags import short_id
+from ..run.store import RunSummary, short_ids
 from .terminal import printable
 
 _LONGEST_WORD = 20  # characters
@@ -41,7 +40,8 @@ def run_content(run: RunSummary) -> dict[str, Any]:
 
 def run_table(runs: Sequence[RunSummary], ids: Sequence[str], now: float) -> str:
     """A line for each run under a line of titles. ids: of all runs. now: in seconds since 1970."""
-    lines = [_TITLES, *(_cells(run, ids, now) for run in runs)]
+    short = short_ids(ids)
+    lines = [_TITLES, *(_cells(run, short, now) for run in runs)]
     widths = [max(map(_width, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(
@@ -84,11 +84,11 @@ def age_text(seconds: float) -> str:
     return "seconds"
 
 
-def _cells(run: RunSummary, ids: Sequence[str], now: float) -> tuple[str, ...]:
+def _cells(run: RunSummary, short: Mapping[str, str], now: float) -> tuple[str, ...]:
     content = run_content(run)
     pictures = content["pictures"]
     return (
-        short_id(run.folder.id, ids),
+        short[run.folder.id],
         _word(content),
         str(pictures) if isinstance(pictures, int) else "?",
         steps_text(content),

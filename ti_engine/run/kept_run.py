@@ -31,10 +31,10 @@ MOST_SECONDS = 10.0
 class KeptRun:
     """A run whose lock this process holds.
 
-    `keep` takes a snapshot after every update and writes it as soon as that costs no more than a hundredth of the time,
-    on a slow disk every ten seconds: for steps that take longer, that is after each. Where the disk refuses, training
-    goes on, `problem` is a sentence about it, and the next write tries everything again. Where the run on disk has more
-    updates than are asked for now, it stays as it is.
+    `keep` takes a snapshot after every update. It writes one whenever writing has taken less than a hundredth of the
+    training time so far, and on a slow disk every ten seconds. Where the disk refuses, training goes on, `problem` is a
+    sentence about it, and the next write tries everything again. Where the run on disk has more updates than are asked
+    for now, it stays as it is.
     """
 
     def __init__(self, folder: RunFolder, saved: SavedRun | None, about: Mapping[str, Any], problem: str = "") -> None:
@@ -58,7 +58,7 @@ class KeptRun:
         self._chunks: int = saved.facts["chunks"] if saved else 0  # that are on disk
         self._in_chunks: int = saved.step + 1 - len(tail_in(saved.tensors)["losses"]) if saved else 0  # states
         self._unsaved: set[int | None] = set()  # steps of previews that the disk has refused
-        self._frozen = False  # on disk
+        self._keeps_longer = False  # the run on disk has more updates than are asked for
         self._due = 0.0
 
     def _belongs(self, step: int | None) -> bool:
@@ -100,7 +100,7 @@ class KeptRun:
         """Keeps a picture [3, H, W] in 0..1 of the state after `step`, or of the result; returns it in 8 bits, as every
         later reader sees it."""
         self.previews[step] = (picture.detach().float().cpu().clamp(0, 1) * 255).round() / 255
-        if not self._frozen:
+        if not self._keeps_longer:
             self._unsaved.add(step)
             self._write_previews()
         return self.previews[step]
@@ -119,11 +119,11 @@ class KeptRun:
 
     def _is_longer(self, state: RunState) -> bool:
         """Whether there are more updates on disk than were asked for. They stay, and nothing more is written."""
-        if not self._frozen and self.saved is not None and state.step < self.saved.step:
-            self._frozen = True
+        if not self._keeps_longer and self.saved is not None and state.step < self.saved.step:
+            self._keeps_longer = True
             for step in [step for step in self.previews if step is None or step > state.step]:
                 del self.previews[step]
-        return self._frozen
+        return self._keeps_longer
 
     def _forget_result(self) -> None:
         """The picture of what the run had returned before it went on."""

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from .kept_run import KeptRun
 from .lock import NoLockError, hold, hold_if_free
 
 _LOCKS = ".locks"
+_SHORTEST = 8  # digits of an id in a text
 _LARGEST_GAP = 20  # runs with the same key that were deleted one after the other, with one before and one after them
 
 
@@ -162,6 +163,16 @@ class RunStore:
 def summary(folder: RunFolder, facts: dict[str, Any]) -> RunSummary:
     """Of a run whose state has these facts. Raises ValueError for a damaged config.json, OSError as the disk does."""
     return RunSummary(folder, folder.config(), facts, folder.size(), folder.state_file.stat().st_mtime)
+
+
+def short_ids(ids: Sequence[str]) -> dict[str, str]:
+    """Id -> its beginning, of at least eight digits, that tells it from all others: what `RunStore.find` takes."""
+    return {
+        one: next(
+            (one[:n] for n in range(_SHORTEST, len(one)) if sum(other.startswith(one[:n]) for other in ids) == 1), one
+        )
+        for one in ids
+    }
 
 
 def run_id(key: str, number: int) -> str:

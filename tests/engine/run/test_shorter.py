@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import kept_runs
 import pytest
 import torch
-from toy import ToyBackend, noisy_set, same, toy_config
+from toy import ToyBackend, noisy_set, toy_config
 
 from ti_engine import TrainConfig, TrainRecord, start_run, train
 from ti_engine.run.key import run_key
@@ -48,11 +49,7 @@ def files_of_runs(root: Path) -> dict[Path, bytes]:
 
 def equal(first: TrainRecord, second: TrainRecord) -> bool:
     return (
-        same(first, second)
-        and first.evaluations == second.evaluations
-        and first.returned == second.returned
-        and first.result_loss == second.result_loss
-        and first.unlearned() == second.unlearned()
+        kept_runs.equal(first, second)
         and (first.stopped, first.parts, first.warnings) == (second.stopped, second.parts, second.warnings)
         and all(torch.equal(rows, second.embedding().vectors[key]) for key, rows in first.embedding().vectors.items())
     )
@@ -62,15 +59,11 @@ def equal(first: TrainRecord, second: TrainRecord) -> bool:
 @pytest.mark.parametrize("until", [None, 159])
 def test_it_equals_the_short_run_trained_directly(tmp_path: Path, steps: int, until: int | None) -> None:
     kept(tmp_path, config(160, evaluate_every=7), until)
-    before = {
-        file: file.read_bytes() for file in tmp_path.rglob("*.*") if file.parent.name != ".locks" and file.is_file()
-    }
+    before = files_of_runs(tmp_path)
     short, backend = config(steps, evaluate_every=7), ToyBackend(widths=TWO_ENCODERS)
     assert equal(kept(tmp_path, short, backend=backend), trained(short))
     assert not backend.encoded  # for training: no update was computed
-    assert before == {
-        file: file.read_bytes() for file in tmp_path.rglob("*.*") if file.parent.name != ".locks" and file.is_file()
-    }
+    assert files_of_runs(tmp_path) == before
 
 
 def test_initial_words_and_another_placeholder(tmp_path: Path) -> None:
