@@ -51,7 +51,7 @@ def measure_stop(run: Row, draws: int) -> Row:
     backend, dataset, config = toy_setup(run)
     *_, stopped = train(backend, dataset, replace(config, early_stop=True))
     *_, whole = train(backend, dataset, config)
-    states = whole.record.trajectory
+    states = list(whole.record.trajectory.values())
     looks = range(0, ALLOWED + 1, LOOK_EVERY)
     seen = look_losses(backend, dataset, config, [states[step] for step in looks])
     best, patience_end = after_eight_looks(seen)

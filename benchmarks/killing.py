@@ -167,7 +167,7 @@ def _in_child(job: Job, root: Path, moment: Moment | None, pipe: int) -> None:
         places: Counter[str] = Counter()
         _watch(places, moment)
         if job.every_step:
-            kept_run.LEAST_SHARE, trajectory._CHUNK_BYTES = 1, job.chunk_bytes
+            kept_run.PAUSE, trajectory._CHUNK_BYTES = 0, job.chunk_bytes
         _train(job, root, tell)
         tell(places=places)
     except BaseException as error:

@@ -111,7 +111,7 @@ def measure_demo(backend: DiffusersBackend, scorer: Scorer, concept: Concept, ru
 
 
 def states_of(backend: Backend, dataset: TrainingSet, config: TrainConfig, record: TrainRecord) -> dict[str, Vectors]:
-    states = record.trajectory
+    states = list(record.trajectory.values())
     looks = [*range(0, config.steps, LOOK_EVERY), config.steps]
     seen = look_losses(backend, dataset, config, [states[step] for step in looks])
     return {

@@ -170,8 +170,7 @@ class Train(io.ComfyNode):
                 found = run.saved
                 reused = found is not None and found.is_result_of(config)
                 if found is not None and reused:
-                    record = replace(found.record, placeholder=config.placeholder)
-                    record.warnings = [w.replace(found.record.placeholder, config.placeholder) for w in record.warnings]
+                    record = found.record.called(config.placeholder)
                 else:
                     record = learn(backend, config, pictures, plan.own, start, run, progress).record
             warnings += record.warnings + result_warnings(backend, config, record) + run.warnings

@@ -27,7 +27,7 @@ def chart_of(record: TrainRecord, steps: int) -> dict[str, Any]:
     batches = _thinned(_finite(enumerate(record.losses, 1)))
     evaluations = _finite(sorted(record.evaluations.items()))
     return {
-        "step": len(record.trajectory) - 1,
+        "step": len(record.losses) if record.trajectory else -1,
         "steps": steps,
         "batches": batches,
         "smoothed": smoothed(batches),

@@ -70,7 +70,7 @@ def _contents(folder: RunFolder) -> dict[str, Any]:
     assert found is not None
     record = found.record
     tensors = {name: value for name, value in found.tensors.items() if not name.startswith("tail.")}
-    vectors = {f"step {n} {key}": rows for n, state in enumerate(record.trajectory) for key, rows in state.items()}
+    vectors = {f"step {n} {key}": rows for n, state in record.trajectory.items() for key, rows in state.items()}
     evaluations = {f"evaluation {step}": losses for step, losses in record.sample_losses.items()}
     candidates = {f"candidate {steps}": losses for steps, losses in record.candidate_losses.items()}
     facts = {name: value for name, value in found.facts.items() if name not in ("seconds", "chunks")}

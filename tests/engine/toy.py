@@ -239,7 +239,7 @@ def run(config: TrainConfig, backend: ToyBackend | None = None, make_set=noisy_s
 
 def same(first: TrainRecord, second: TrainRecord) -> bool:
     """Whether two runs are equal bit for bit."""
-    states = zip(first.trajectory, second.trajectory, strict=True)
+    states = zip(first.trajectory.values(), second.trajectory.values(), strict=True)
     return first.losses == second.losses and all(torch.equal(a[key], b[key]) for a, b in states for key in a)
 
 

@@ -39,7 +39,7 @@ def newest(base: Path) -> SavedRun:
 def assert_equal(first: SavedRun, second: SavedRun) -> None:
     assert first.finished and second.finished
     assert first.record.losses == second.record.losses and first.record.evaluations == second.record.evaluations
-    for mine, other in zip(first.record.trajectory, second.record.trajectory, strict=True):
+    for mine, other in zip(first.record.trajectory.values(), second.record.trajectory.values(), strict=True):
         assert all(torch.equal(mine[key], other[key]) for key in mine)
 
 

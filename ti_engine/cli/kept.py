@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ..data.training_set import TrainingSet
 from ..run.kept_run import KeptRun
+from ..run.key import steps_matter
 from ..run.store import RunStore
 from ..training.backend import Backend
 from ..training.config import TrainConfig
@@ -54,7 +55,9 @@ def train_kept(
     saved = run.saved
     if saved is not None and saved.is_result_of(config):
         say(f"Not trained again: this run is on disk and finished ({run.id}). {_ANEW}")
-        return Outcome(_called(saved.record, config.placeholder), saved.seconds, reused=True)
+        record = saved.record.called(config.placeholder)
+        warn(record.warnings)
+        return Outcome(record, saved.seconds, reused=True)
     state = start_run(backend, config, start)
     run.restore(state)
     is_beginning = saved is not None and saved.step > config.steps
@@ -70,7 +73,7 @@ def train_kept(
     if learned.interrupted:
         learned.record.stopped = f"Stopped by hand at step {state.step} of {state.last_step(config)}."
     if learned.record.losses:
-        run.finish(state, stopped_by_hand=learned.interrupted)
+        run.finish(state, learned.interrupted, goes_on=not steps_matter(config))
     return Outcome(learned.record, run.seconds, resumed_from, is_beginning, learned.interrupted)
 
 
@@ -93,13 +96,6 @@ def goes_on(config: TrainConfig) -> str:
     """How to go on with a run that is on disk."""
     retrain = " without --if-exists retrain" if config.if_exists == "retrain" else ""
     return f"the same command{retrain} goes on from there"
-
-
-def _called(record: TrainRecord, placeholder: str) -> TrainRecord:
-    """The record of the same run with another placeholder."""
-    warnings = [sentence.replace(record.placeholder, placeholder) for sentence in record.warnings]
-    warn(warnings)
-    return replace(record, placeholder=placeholder, warnings=warnings)
 
 
 def make_room(store: RunStore, run: KeptRun, config: TrainConfig) -> None:

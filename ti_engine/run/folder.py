@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -30,11 +31,12 @@ This folder is one training run of Textual Inversion.
 config.json        settings, pictures and model, to read
 log.jsonl          one line for each update: step, loss, learning rate, seconds since the start of the run
 state.safetensors  all that the run needs to go on exactly where it was
-trajectory/        the vectors after every update
+trajectory/        the vectors after every update, as long as the run may go on
 previews/          pictures drawn while the run went on, by step, and of its result
 
 Delete the folder to forget the run. Nothing else refers to it.
 """
+_CHUNK = re.compile(r"\d{6}\.safetensors")
 _PREVIEW = re.compile(r"\d{7}")
 _RESULT = "result"
 _ID = re.compile(r"[0-9a-f]{32}")
@@ -140,8 +142,10 @@ class RunFolder:
         except FileNotFoundError as error:
             raise ValueError("a part of its trajectory is missing.") from error
         shapes = {key: rows.shape for key, rows in vectors_in(tensors).items()}
-        if len(record.trajectory) != facts["step"] + 1 or any(
-            {key: rows.shape for key, rows in state.items()} != shapes for state in record.trajectory
+        if (
+            len(record.losses) != facts["step"]
+            or not record.has(range(0, facts["step"] + 1, facts["every"]))
+            or any({key: rows.shape for key, rows in state.items()} != shapes for state in record.trajectory.values())
         ):
             raise ValueError("its trajectory is incomplete.")
         return SavedRun(self, tensors, facts, record)
@@ -160,6 +164,14 @@ class RunFolder:
                 except Exception:  # Pillow raises nearly anything; the picture is drawn again
                     continue
                 yield (None if stem == _RESULT else int(stem)), picture
+
+    def remove_chunks(self, first: int) -> None:
+        """Deletes the chunks from number `first` on, which belong to no state: what a killed write has left, and what a
+        thinned trajectory no longer has. For whoever alone writes here."""
+        with contextlib.suppress(OSError):
+            for file in (self.path / "trajectory").iterdir():
+                if _CHUNK.fullmatch(file.name) and int(file.stem) >= first:
+                    file.unlink()
 
     def size(self) -> int:
         """Bytes of all its files."""

@@ -6,6 +6,7 @@ import contextlib
 import json
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -19,11 +20,11 @@ from .about import about_again
 from .folder import README, RunFolder, SavedRun
 from .saved_state import Snapshot, restore_state, take_snapshot
 from .sealed_file import seal
-from .trajectory import as_tail, chunk_tensors, evaluation_tensors, next_chunk, tail_in
+from .trajectory import as_tail, chunk_tensors, evaluation_tensors, next_chunk, steps_between_kept, tail_in
 
-LEAST_SHARE = 125
-"""One 125th of a run's time goes into writing while it goes on. With the snapshots and the last write that is less than
-a hundredth."""
+PAUSE = 124
+"""From one write to the next, as a multiple of what it took: writing takes a 125th of a run's time. With the snapshots
+and the last write that is less than a hundredth."""
 MOST_SECONDS = 10.0
 """Between two writes, however slow the disk is."""
 
@@ -105,12 +106,18 @@ class KeptRun:
             self._write_previews()
         return self.previews[step]
 
-    def finish(self, state: RunState, stopped_by_hand: bool = False) -> None:
+    def finish(self, state: RunState, stopped_by_hand: bool = False, goes_on: bool = True) -> None:
         """After the loop: writes the state with the compared candidates. A run that was stopped by hand or that trouble
-        ended can go on later."""
+        ended can go on later.
+
+        goes_on: whether more steps would go on from here (see `steps_matter`). If not, a long trajectory is thinned.
+        """
         if self._is_longer(state):
             return
-        self._latest = take_snapshot(state), not stopped_by_hand and state.record.last_good is None
+        finished = not stopped_by_hand and state.record.last_good is None
+        if finished and not goes_on and (every := steps_between_kept(state.record)) > 1:
+            state = replace(state, record=state.record.thinned(every))
+        self._latest = take_snapshot(state), finished
         self._write()
 
     def close(self) -> None:
@@ -143,14 +150,14 @@ class KeptRun:
             since = "" if self._on_disk is None else f" after step {self._on_disk}"
             self.problem = f"The run is not on disk{since}: {error}"
         now = time.monotonic()
-        self._due = now + min(MOST_SECONDS, (LEAST_SHARE - 1) * (now - began))
+        self._due = now + min(MOST_SECONDS, PAUSE * (now - began))
 
     def _write_files(self, snapshot: Snapshot, finished: bool) -> None:
         """Raises OSError where the state is not on disk afterwards. What the disk refuses of the rest comes with the
         next write."""
         folder, record, step = self.folder, snapshot.record, snapshot.step
         self._write_config()
-        if not all(folder.chunk_file(number).is_file() for number in range(self._chunks)):
+        if record.every != 1 or not all(folder.chunk_file(number).is_file() for number in range(self._chunks)):
             self._chunks = self._in_chunks = 0
         while steps := next_chunk(record, self._in_chunks, step):
             file = folder.chunk_file(self._chunks)
@@ -164,6 +171,7 @@ class KeptRun:
         write_atomically(folder.state_file, seal(tensors, snapshot.facts | facts), overwrite=True)
         if finished:
             sync_folder(folder.path)
+            folder.remove_chunks(self._chunks)
         self._write_previews()
 
     def _write_config(self) -> None:

@@ -32,6 +32,9 @@ def check_tensors(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> No
     """Raises ValueError for tensors that no state with these facts has. Those of the trajectory are not looked at."""
     vectors = {name.removeprefix("vectors."): rows for name, rows in tensors.items() if name.startswith("vectors.")}
     shapes = {rows.shape for rows in vectors.values()}
+    averages = {name.removeprefix("average.") for name in tensors if name.startswith("average.")}
+    if averages != (set() if facts["every"] == 1 else set(vectors)):
+        raise ValueError("its average is damaged.")
     if not vectors or not all(_is(rows, 2, torch.float32) for rows in vectors.values()):
         raise ValueError("its vectors are damaged.")
     losses = tensors.get("evaluations", torch.empty(0, 0))
@@ -42,6 +45,8 @@ def check_tensors(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> No
             single = moment == "step" and _is(tensor, 0, torch.float32)
             whole = moment in ("exp_avg", "exp_avg_sq") and _is(tensor, 2, torch.float32) and tensor.shape in shapes
             fits = (single or whole) and number.isdecimal() and int(number) < len(vectors)
+        elif kind == "average":
+            fits = rest in vectors and _is(tensor, 2, torch.float32) and tensor.shape == vectors[rest].shape
         elif kind == "reached":
             fits = rest in vectors and _is(tensor, 1, torch.bool) and len(tensor) == len(vectors[rest])
         elif kind in ("candidate", "window_losses"):
@@ -91,6 +96,7 @@ def _none_or(holds: Callable[[Any], bool]) -> Callable[[Any], bool]:
 
 _FACTS: dict[str, Callable[[Any], bool]] = {
     "step": _count,
+    "every": _positive,
     "chunks": _count,
     "finished": lambda value: isinstance(value, bool),
     "seconds": _number,

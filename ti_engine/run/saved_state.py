@@ -12,7 +12,7 @@ from torch import Tensor
 from ..training.record import TrainRecord
 from ..training.state import RunState
 
-_OPTIMIZER, _VECTORS, _REACHED, _CANDIDATE = "optimizer.", "vectors.", "reached.", "candidate."
+_OPTIMIZER, _VECTORS, _REACHED, _CANDIDATE, _AVERAGE = "optimizer.", "vectors.", "reached.", "candidate.", "average."
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,10 @@ def take_snapshot(state: RunState) -> Snapshot:
         tensors["window_losses"] = state.window_losses.clone()
     tensors |= {f"{_REACHED}{key}": rows.clone() for key, rows in record.reached.items()}
     tensors |= {f"{_CANDIDATE}{s.start}.{s.stop}": losses for s, losses in record.candidate_losses.items()}
+    tensors |= {f"{_AVERAGE}{key}": rows.clone() for key, rows in record.average.items()}
     facts = {
         "step": state.step,
+        "every": record.every,
         "loss_scale": [scale.value, scale.highest, scale.good_updates],
         "parts": state.parts,
         "cool_down": state.cool_down,
@@ -59,6 +61,8 @@ def restore_record(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> T
     """The record of a snapshot, still without what grows with a run."""
     return TrainRecord(
         placeholder=facts["placeholder"],
+        every=facts["every"],
+        average=_part(tensors, _AVERAGE),
         candidate_losses={_range(name): losses for name, losses in _part(tensors, _CANDIDATE).items()},
         reached=_part(tensors, _REACHED),
         stopped=facts["stopped"],

@@ -89,6 +89,8 @@ class RunStore:
                 folder = RunFolder(self._path(key, number))
                 problem = self._take_lock(locks, folder.id, waiting, warnings)
             remove_leftovers(folder.path)
+            if saved is not None:
+                folder.remove_chunks(saved.facts["chunks"])
             run = KeptRun(folder, saved, about, problem)
             run.warnings += warnings
             try:

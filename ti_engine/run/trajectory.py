@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import TypeGuard
 
 import torch
 from torch import Tensor
@@ -13,14 +14,23 @@ from ..training.record import TrainRecord
 _CHUNK_BYTES = 256 << 10  # of vectors in a chunk, at least: the newest states are written again and again until then
 _FEWEST_STEPS = 1000  # that make a chunk of small vectors
 _LARGEST_CHUNK = 64  # times as long
+MOST_BYTES = 20_000_000
+"""Of the vectors of a run that is over; a longer trajectory is thinned."""
 _VECTORS, _TAIL = "vectors.", "tail."
 _EVALUATED, _EVALUATIONS = "evaluated", "evaluations"
 
 
+def steps_between_kept(record: TrainRecord) -> int:
+    """Every how many steps a run that is over keeps a state on disk, so that they are at most MOST_BYTES."""
+    return math.ceil(_state_bytes(record) * len(record.trajectory) / MOST_BYTES)
+
+
 def next_chunk(record: TrainRecord, first: int, step: int) -> range | None:
     """The steps that make the next chunk of a run after `step` updates whose states before `first` are in chunks; None
-    as long as they are few. The newest state is never one of them."""
-    size = sum(rows.numel() * rows.element_size() for rows in record.trajectory[0].values())
+    as long as they are few, and for a thinned record. The newest state is never one of them."""
+    if record.every != 1:
+        return None
+    size = _state_bytes(record)
     length = max(1, min(_FEWEST_STEPS, _CHUNK_BYTES // max(1, size)))
     return range(first, min(step, first + _LARGEST_CHUNK * length)) if step - first >= length else None
 
@@ -28,13 +38,14 @@ def next_chunk(record: TrainRecord, first: int, step: int) -> range | None:
 def chunk_tensors(record: TrainRecord, steps: range) -> dict[str, Tensor]:
     """The part of a record that belongs to `steps`: of n states.
 
-    vectors.<encoder>: [n, num_vectors, width]. losses: [n] in float64, of the updates that led to the states; NaN for
-    step 0.
+    vectors.<encoder>: [n, num_vectors, width]. kept: [n], the steps of these states, all but of a thinned record.
+    losses: in float64, one for each of `steps`, of the update that led there; NaN for step 0.
     """
-    states = record.trajectory[steps.start : steps.stop]
+    kept = [step for step in steps if step in record.trajectory]
+    states = [record.trajectory[step] for step in kept]
     tensors = {_VECTORS + key: torch.stack([state[key].cpu() for state in states]) for key in states[0]}
     losses = [record.losses[step - 1] if step else math.nan for step in steps]
-    return tensors | {"losses": torch.tensor(losses, dtype=torch.float64)}
+    return tensors | {"kept": torch.tensor(kept), "losses": torch.tensor(losses, dtype=torch.float64)}
 
 
 def as_tail(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -50,15 +61,19 @@ def tail_in(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def add_chunk(record: TrainRecord, tensors: Mapping[str, Tensor]) -> None:
     """Appends what `chunk_tensors` took out. Raises ValueError for tensors that it never gives."""
     vectors = {name.removeprefix(_VECTORS): rows for name, rows in tensors.items() if name.startswith(_VECTORS)}
-    losses = tensors.get("losses")
-    if losses is None or losses.ndim != 1 or losses.dtype != torch.float64 or not vectors:
+    losses, kept = tensors.get("losses"), tensors.get("kept")
+    if not _is_row(losses, torch.float64) or not _is_row(kept, torch.int64) or not vectors:
         raise ValueError("a part of the trajectory is incomplete.")
-    if any(rows.ndim != 3 or rows.dtype != torch.float32 or len(rows) != len(losses) for rows in vectors.values()):
+    steps = kept.tolist()
+    first = len(record.losses) + 1 if record.trajectory else 0
+    whole = steps == sorted(set(steps)) and [steps[0], steps[-1]] == [first, first + len(losses) - 1]
+    if not whole or any(
+        rows.ndim != 3 or rows.dtype != torch.float32 or len(rows) != len(kept) for rows in vectors.values()
+    ):
         raise ValueError("a part of the trajectory is incomplete.")
-    for number, loss in enumerate(losses.tolist()):
-        if record.trajectory:
-            record.losses.append(loss)
-        record.trajectory.append({key: rows[number].clone() for key, rows in vectors.items()})
+    record.losses += losses.tolist() if first else losses.tolist()[1:]
+    for number, step in enumerate(steps):
+        record.trajectory[step] = {key: rows[number].clone() for key, rows in vectors.items()}
 
 
 def evaluation_tensors(record: TrainRecord, step: int) -> dict[str, Tensor]:
@@ -79,3 +94,13 @@ def add_evaluations(record: TrainRecord, tensors: Mapping[str, Tensor]) -> None:
     if _EVALUATED in tensors:
         steps = tensors[_EVALUATED].tolist()
         record.sample_losses.update(zip(steps, tensors[_EVALUATIONS].clone(), strict=True))
+
+
+def _state_bytes(record: TrainRecord) -> int:
+    """Of the vectors of one state."""
+    return sum(rows.numel() * rows.element_size() for rows in record.trajectory[0].values())
+
+
+def _is_row(tensor: Tensor | None, dtype: torch.dtype) -> TypeGuard[Tensor]:
+    """Whether it is there, of one dimension, and not empty."""
+    return tensor is not None and tensor.ndim == 1 and tensor.dtype == dtype and len(tensor) > 0

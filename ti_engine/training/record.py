@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from ..word.embedding import TokenEmbedding
-from .result import choose_states, mean_of_states
+from .result import candidate_states, choose_states, mean_of_states
 
 
 @dataclass
@@ -17,10 +17,11 @@ class TrainRecord:
     """Everything that happened in a run so far. Index 0 is the state before the first update."""
 
     placeholder: str
-    trajectory: list[dict[str, Tensor]] = field(default_factory=list)
-    """Encoder key -> vectors [num_vectors, width] after each update."""
+    trajectory: dict[int, dict[str, Tensor]] = field(default_factory=dict)
+    """Step -> encoder key -> vectors [num_vectors, width]: after each update, and at 0 before the first. On disk a long
+    run keeps fewer of them once it is over (`thinned`)."""
     losses: list[float] = field(default_factory=list)
-    """Training loss of each update, so one shorter than the trajectory."""
+    """Training loss of each update."""
     sample_losses: dict[int, Tensor] = field(default_factory=dict)
     """Step -> loss of every sample of the fixed evaluation set [N], before the first update and every `evaluate_every`.
     Nothing is decided by them."""
@@ -41,6 +42,10 @@ class TrainRecord:
     warnings: list[str] = field(default_factory=list)
     """About captions in which a text encoder does not read the whole word, before the first update; what happened
     outside of the loop, such as previews that could not be drawn, is the caller's to add."""
+    every: int = 1
+    """Steps between two states of the trajectory."""
+    average: dict[str, Tensor] = field(default_factory=dict)
+    """Of a thinned record: the mean of all states that the run may return the mean of."""
 
     @property
     def evaluations(self) -> dict[int, float]:
@@ -67,16 +72,31 @@ class TrainRecord:
     @property
     def last_state(self) -> int:
         """The last step whose vectors are good."""
-        return len(self.trajectory) - 1 if self.last_good is None else self.last_good
+        return len(self.losses) if self.last_good is None else self.last_good
+
+    def has(self, steps: range) -> bool:
+        """Whether the mean of the vectors after `steps` can be had: a thinned record lacks most of its states."""
+        return self._is_average(steps) or all(step in self.trajectory for step in steps)
 
     def mean_vectors(self, steps: range) -> dict[str, Tensor]:
-        """Encoder key -> the mean of the vectors after `steps`."""
+        """Encoder key -> the mean of the vectors after `steps`. Raises KeyError for a step that it has not."""
+        if self._is_average(steps):
+            return {key: rows.clone() for key, rows in self.average.items()}
         return mean_of_states([self.trajectory[step] for step in steps])
+
+    def _is_average(self, steps: range) -> bool:
+        return bool(self.average) and steps == candidate_states(self.last_state)[0]
 
     def embedding(self, step: int | None = None) -> TokenEmbedding:
         """The word that the run returns, or as it was after `step` updates."""
         steps = self.returned if step is None else range(step, step + 1)
         return TokenEmbedding(self.mean_vectors(steps), self.placeholder)
+
+    def called(self, placeholder: str) -> TrainRecord:
+        """The record of the same run with another placeholder, which its warnings name. Shares its tensors with this
+        record."""
+        warnings = [sentence.replace(self.placeholder, placeholder) for sentence in self.warnings]
+        return replace(self, placeholder=placeholder, warnings=warnings)
 
     def until(self, step: int) -> TrainRecord:
         """The record that the run had after `step` updates, before anybody looked at its candidates.
@@ -84,19 +104,29 @@ class TrainRecord:
         A vector counts as reached once it has moved: before its first gradient it cannot. Shares its tensors with this
         record.
         """
-        states = self.trajectory[: step + 1]
+        states = {at: vectors for at, vectors in self.trajectory.items() if at <= step}
         out_of_memory = self.ran_out_of_memory
         return TrainRecord(
             self.placeholder,
             states,
             self.losses[:step],
             {at: losses for at, losses in self.sample_losses.items() if at <= step},
-            reached={key: rows & _moved([state[key] for state in states]) for key, rows in self.reached.items()},
+            reached={
+                key: rows & _moved([state[key] for state in states.values()]) for key, rows in self.reached.items()
+            },
             parts=self.parts,
             ran_out_of_memory=out_of_memory if out_of_memory is not None and out_of_memory <= step else None,
             nondeterministic=list(self.nondeterministic),
             warnings=list(self.warnings),
         )
+
+    def thinned(self, every: int) -> TrainRecord:
+        """The record without most of its states, for a run that is over: it keeps every `every`-th, the last, the one
+        with the lowest evaluation, and the mean that the run may return. Shares its tensors with this record."""
+        last, evaluations = self.last_state, {step: loss for step, loss in self.evaluations.items() if loss == loss}
+        kept = {*range(0, last, every), last, min(evaluations, key=evaluations.__getitem__, default=last)}
+        states = {step: self.trajectory[step] for step in sorted(kept)}
+        return replace(self, trajectory=states, every=every, average=self.mean_vectors(candidate_states(last)[0]))
 
     def unlearned(self) -> Mapping[str, list[int]]:
         """Encoder key -> numbers, from 0, of the vectors that never had a gradient; encoders without any left out."""

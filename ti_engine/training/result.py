@@ -56,6 +56,8 @@ def describe_states(steps: range) -> str:
     """The states that a run returns, for a sentence."""
     if len(steps) == 1:
         return f"the vectors after step {steps[0]}"
+    if steps.step != 1:
+        return f"the mean of the vectors after steps {steps[0]} to {steps[-1]}, taken every {steps.step} steps"
     return f"the mean of the vectors after steps {steps[0]} to {steps[-1]}"
 
 

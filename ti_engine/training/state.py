@@ -71,8 +71,8 @@ class RunState:
         self.keep_vectors()
 
     def keep_vectors(self) -> None:
-        """Appends the vectors as they are to the trajectory."""
-        self.record.trajectory.append({key: rows.detach().clone() for key, rows in self.vectors.items()})
+        """Adds the vectors as they are to the trajectory."""
+        self.record.trajectory[self.step] = {key: rows.detach().clone() for key, rows in self.vectors.items()}
 
     def go_back(self, step: int) -> None:
         """Forgets the updates after `step`. Only for what the run returned then: the optimizer and the generator stay

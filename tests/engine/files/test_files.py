@@ -228,7 +228,7 @@ def test_the_version_is_the_one_that_the_registry_reads() -> None:
 
 def test_the_record_of_a_long_run_stays_small() -> None:
     rows = {"clip_l": torch.zeros(1, 4)}
-    record = TrainRecord("S*", [rows] * 5001, [0.123456789] * 5000, {0: torch.ones(16)})
+    record = TrainRecord("S*", dict.fromkeys(range(5001), rows), [0.123456789] * 5000, {0: torch.ones(16)})
     text = training_metadata(TrainConfig(), record, "demo", "ab", 4)["textual_inversion"]
     content = json.loads(text)
     assert content["steps"] == 5000

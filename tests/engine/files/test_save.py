@@ -42,7 +42,7 @@ def metadata_of(file: Path) -> dict[str, str]:
 
 RECORD = training_metadata(
     TrainConfig(),
-    TrainRecord("S*", [{"clip_l": torch.zeros(1, 768)}] * 11, [0.5] * 10, {0: torch.ones(16)}),
+    TrainRecord("S*", {step: {"clip_l": torch.zeros(1, 768)} for step in range(11)}, [0.5] * 10, {0: torch.ones(16)}),
     "sd-v1-5",
     "ab" * 32,
     4,

@@ -26,7 +26,7 @@ GREY = torch.full((3, 8, 8), 0.5)
 @pytest.fixture
 def every_step(monkeypatch: pytest.MonkeyPatch):
     """Written after every step."""
-    monkeypatch.setattr(kept_run, "LEAST_SHARE", 1)
+    monkeypatch.setattr(kept_run, "PAUSE", 0)
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,7 @@ def test_a_disk_that_is_full_for_a_while_is_caught_up_with(
             refuse(monkeypatch, errno.ENOSPC, part=100)
         if step == 24:
             monkeypatch.undo()
-            monkeypatch.setattr(kept_run, "LEAST_SHARE", 1)
+            monkeypatch.setattr(kept_run, "PAUSE", 0)
 
     run = go_on(RunStore(tmp_path), CONFIG, None, wide(), note)
     assert [bool(problem) for problem in problems] == [4 < step <= 24 for step in range(31)]
@@ -120,7 +120,7 @@ from toy import toy_config
 from ti_engine.run import kept_run
 from ti_engine.run.store import RunStore
 
-kept_run.LEAST_SHARE = 1
+kept_run.PAUSE = 0
 limit = lambda run, step: step == 3 and resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
 run = go_on(RunStore(Path(sys.argv[1])), toy_config(), after=limit)
 print(on_disk(run).step, run.problem)

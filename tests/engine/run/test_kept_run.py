@@ -84,7 +84,7 @@ def test_more_steps_go_on_where_the_schedule_allows_it(tmp_path: Path):
 
 
 def test_more_steps_leave_no_evaluation_on_the_smaller_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(kept_run, "LEAST_SHARE", 1)  # written after every step
+    monkeypatch.setattr(kept_run, "PAUSE", 0)  # written after every step
     short, long = (
         toy_config(schedule="constant", early_stop=False, steps=steps, batch_size=4, num_vectors=8, evaluate_every=5)
         for steps in (30, 80)
@@ -240,7 +240,7 @@ def test_lines_of_a_log_that_cannot_be_read_or_are_ahead_of_the_state_are_droppe
 
 
 def test_a_log_that_could_not_be_written_whole_is_written_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(kept_run, "LEAST_SHARE", 1)  # written after every step
+    monkeypatch.setattr(kept_run, "PAUSE", 0)  # written after every step
     append, calls = atomic.append, []
 
     def full(path: Path, data: bytes) -> None:
@@ -259,7 +259,7 @@ def test_a_log_that_could_not_be_written_whole_is_written_anew(tmp_path: Path, m
 def test_no_line_is_missing_or_twice_where_the_program_ends_around_the_writing_of_the_state(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
 ):
-    monkeypatch.setattr(kept_run, "LEAST_SHARE", 1)
+    monkeypatch.setattr(kept_run, "PAUSE", 0)
     store, config, replace = RunStore(tmp_path), toy_config(), atomic.os.replace
     states: list[Path] = []
 

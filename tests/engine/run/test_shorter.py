@@ -74,8 +74,8 @@ def test_initial_words_and_another_placeholder(tmp_path: Path) -> None:
 
 def test_vectors_that_were_reached_later_count_as_unlearned() -> None:
     record = trained(config(12, num_vectors=2))
-    for state in record.trajectory[:4]:  # as if the fourth update had been the first with a gradient for it
-        state["clip_l"][1] = record.trajectory[0]["clip_l"][1]
+    for step in range(4):  # as if the fourth update had been the first with a gradient for it
+        record.trajectory[step]["clip_l"][1] = record.trajectory[0]["clip_l"][1]
     assert record.until(3).unlearned() == {"clip_l": [1]}
     assert not record.until(4).unlearned() and not record.unlearned()
 

@@ -174,7 +174,7 @@ from toy import toy_config
 from ti_engine.run import kept_run
 from ti_engine.run.store import RunStore
 
-kept_run.LEAST_SHARE = 1
+kept_run.PAUSE = 0
 
 def slowly(run, step):
     print(step, flush=True)

@@ -168,7 +168,7 @@ def test_training_is_repeatable_and_leaves_the_models_alone() -> None:
         dataset = encode_training_set(backend, pictures, config)
         steps = list(train(backend, dataset, config))
         backend.sample("a photo of S*", steps[-1].record.embedding(), seed=0, resolution=32, steps=2)
-        return [state["clip_l"] for state in steps[-1].record.trajectory]
+        return [state["clip_l"] for state in steps[-1].record.trajectory.values()]
 
     first, second = learn(), learn()
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))

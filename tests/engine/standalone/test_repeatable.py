@@ -65,5 +65,5 @@ def test_a_run_gives_the_same_bits() -> None:
     records = [list(train(backend, dataset, config))[-1].record for _ in range(3)]
     for record in records[1:]:
         assert record.losses == records[0].losses and record.evaluations == records[0].evaluations
-        for ours, theirs in zip(record.trajectory, records[0].trajectory, strict=True):
+        for ours, theirs in zip(record.trajectory.values(), records[0].trajectory.values(), strict=True):
             assert torch.equal(ours["clip_l"], theirs["clip_l"])

@@ -34,7 +34,7 @@ def record(times=2.0, evaluations=(1.0, 0.5), **more):
     key, info = next(iter(ToyBackend().encoders.items()))
     rows = torch.full((1, info.width), times * info.norm / info.width**0.5)
     before, after = (torch.full((16,), loss) for loss in evaluations)
-    return TrainRecord("S*", [{key: rows}] * 2, [0.7], {0: before}, {range(1, 2): after}, **more)
+    return TrainRecord("S*", {0: {key: rows}, 1: {key: rows}}, [0.7], {0: before}, {range(1, 2): after}, **more)
 
 
 def test_a_usual_result_needs_no_advice():
@@ -45,7 +45,7 @@ def test_a_usual_result_needs_no_advice():
 def test_a_length_is_too_much_after_training_where_it_is_too_much_in_a_file(times, is_told):
     told = result_warnings(ToyBackend(), toy_config(), record(times))
     assert ["will dominate" in warning for warning in told] == [True] * is_told
-    told = vector_warnings(TokenEmbedding(record(times).trajectory[-1]), ToyBackend())
+    told = vector_warnings(TokenEmbedding(record(times).trajectory[0]), ToyBackend())
     assert ["will dominate" in warning for warning in told] == [True] * is_told
 
 

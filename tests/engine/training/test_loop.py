@@ -53,7 +53,7 @@ def test_one_learning_rate_suits_vocabularies_of_every_scale():
     """One a million times as large, with all else the same, is learned along the same way a million times as large."""
     config = toy_config(steps=50, initial_words="ball")
     small, large = run(config, ToyBackend(rms=0.014)), run(config, ToyBackend(rms=14_000.0))
-    for a, b in zip(small.trajectory, large.trajectory, strict=True):
+    for a, b in zip(small.trajectory.values(), large.trajectory.values(), strict=True):
         torch.testing.assert_close(1e6 * a["clip_l"], b["clip_l"], rtol=1e-3, atol=10)
 
 
@@ -109,8 +109,8 @@ def test_nothing_decays_without_a_gradient_of_its_own():
     backend = ToyBackend(widths=TWO_ENCODERS)
     backend.projection[6:] = 0  # clip_g has no effect
     record = run(toy_config(steps=20), backend)
-    assert torch.equal(record.trajectory[0]["clip_g"], record.trajectory[-1]["clip_g"])
-    assert not torch.equal(record.trajectory[0]["clip_l"], record.trajectory[-1]["clip_l"])
+    assert torch.equal(record.trajectory[0]["clip_g"], record.trajectory[len(record.losses)]["clip_g"])
+    assert not torch.equal(record.trajectory[0]["clip_l"], record.trajectory[len(record.losses)]["clip_l"])
 
 
 # --- randomness --------------------------------------------------------------------------------------------------
@@ -164,7 +164,7 @@ def test_splitting_a_batch_changes_nothing_but_rounding(parts):
     whole = run(toy_config(), ToyBackend(dtype=torch.float64))
     split = run(toy_config(gradient_accumulation_steps=parts), ToyBackend(dtype=torch.float64))
     assert whole.losses == pytest.approx(split.losses, rel=1e-5)
-    for a, b in zip(whole.trajectory, split.trajectory, strict=True):
+    for a, b in zip(whole.trajectory.values(), split.trajectory.values(), strict=True):
         torch.testing.assert_close(a["clip_l"], b["clip_l"], rtol=1e-4, atol=1e-6)
 
 
@@ -173,7 +173,7 @@ def test_the_loss_scale_changes_nothing(changes):
     plain = run(toy_config(**changes), ToyBackend(dtype=torch.float64))
     scaled = run(toy_config(**changes), ToyBackend(dtype=torch.float64, loss_scale=2.0**12))
     assert plain.losses == scaled.losses
-    for a, b in zip(plain.trajectory, scaled.trajectory, strict=True):
+    for a, b in zip(plain.trajectory.values(), scaled.trajectory.values(), strict=True):
         torch.testing.assert_close(a["clip_l"], b["clip_l"], rtol=1e-6, atol=0)
 
 
@@ -242,7 +242,7 @@ def test_a_clip_does_the_same_for_a_vocabulary_of_another_scale():
     small, large = run(config, ToyBackend(rms=0.014)), run(config, ToyBackend(rms=14.0))
     free = run(toy_config(initial_words="ball"), ToyBackend(rms=0.014))
     assert not same(small, free)
-    for a, b in zip(small.trajectory, large.trajectory, strict=True):
+    for a, b in zip(small.trajectory.values(), large.trajectory.values(), strict=True):
         torch.testing.assert_close(1e3 * a["clip_l"], b["clip_l"], rtol=1e-3, atol=1e-2)
 
 
@@ -264,7 +264,7 @@ def test_the_trajectory_is_a_copy_of_every_state():
     backend = ToyBackend()
     seen = [s.record.embedding(s.index).vectors["clip_l"] for s in train(backend, noisy_set(backend), toy_config())]
     record = run(toy_config())
-    assert all(torch.equal(a, b["clip_l"]) for a, b in zip(seen, record.trajectory, strict=True))
+    assert all(torch.equal(a, b["clip_l"]) for a, b in zip(seen, record.trajectory.values(), strict=True))
     record.embedding(0).vectors["clip_l"] += 1
     assert torch.equal(seen[0], record.trajectory[0]["clip_l"])
 
@@ -320,7 +320,7 @@ def test_a_loss_that_is_no_number_ends_the_run_with_the_last_good_vectors(evalua
     assert [step.index for step in steps] == [0, 1, 2, 3, 4, 5]
     assert len(record.losses) == 5
     assert len(record.trajectory) == len(good.trajectory) == 6
-    assert all(bool(state["clip_l"].isfinite().all()) for state in record.trajectory)
+    assert all(bool(state["clip_l"].isfinite().all()) for state in record.trajectory.values())
     assert record.returned[-1] <= 4  # the state after step 5 is the one that gave NaN
     assert record.embedding().num_vectors == 1
 
@@ -341,7 +341,7 @@ def test_a_scaled_gradient_that_overflows_is_computed_again_from_the_same_draws(
     scaled = run(toy_config(), ToyBackend(loss_scale=2.0**140))
     assert scaled.stopped is None
     assert plain.losses == scaled.losses
-    for a, b in zip(plain.trajectory, scaled.trajectory, strict=True):
+    for a, b in zip(plain.trajectory.values(), scaled.trajectory.values(), strict=True):
         torch.testing.assert_close(a["clip_l"], b["clip_l"], rtol=1e-5, atol=0)
 
 
@@ -381,11 +381,11 @@ def test_encoders_that_are_not_trained_keep_the_initial_word():
     backend = ToyBackend(widths={"clip_l": 6, "clip_g": 8})
     record = run(toy_config(train_encoders=("clip_g",), initial_words="red"), backend)
     word = backend.word_vectors("red")
-    for vectors in record.trajectory:
+    for vectors in record.trajectory.values():
         assert torch.equal(vectors["clip_l"], word["clip_l"])
-    assert not torch.equal(record.trajectory[-1]["clip_g"], word["clip_g"])
+    assert not torch.equal(record.trajectory[len(record.losses)]["clip_g"], word["clip_g"])
     both = run(toy_config(initial_words="red"), ToyBackend(widths={"clip_l": 6, "clip_g": 8}))
-    assert not torch.equal(both.trajectory[-1]["clip_l"], word["clip_l"])
+    assert not torch.equal(both.trajectory[len(both.losses)]["clip_l"], word["clip_l"])
 
 
 def test_an_encoder_that_the_model_has_not_is_named():
@@ -406,7 +406,7 @@ def test_encoders_that_are_not_trained_keep_the_vectors_to_start_from():
     backend, config = ToyBackend(widths=TWO_ENCODERS), toy_config(train_encoders=("clip_l",))
     start = TokenEmbedding({key: torch.randn(1, width) for key, width in TWO_ENCODERS.items()})
     assert setting_warnings(backend, config, 4, start) == []
-    learned = run(config, backend, start=start).trajectory[-1]
+    learned = run(config, backend, start=start).trajectory[config.steps]
     assert torch.equal(learned["clip_g"], start.vectors["clip_g"])
     assert not torch.equal(learned["clip_l"], start.vectors["clip_l"])
 

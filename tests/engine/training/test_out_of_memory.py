@@ -103,7 +103,7 @@ def test_a_run_that_memory_ends_is_still_compared(monkeypatch):
 
 def assert_same_run(one, other):
     assert one.losses == pytest.approx(other.losses, rel=1e-5)
-    for a, b in zip(one.trajectory, other.trajectory, strict=True):
+    for a, b in zip(one.trajectory.values(), other.trajectory.values(), strict=True):
         torch.testing.assert_close(a["clip_l"], b["clip_l"], rtol=1e-4, atol=1e-6)
 
 

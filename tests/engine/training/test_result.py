@@ -1,5 +1,6 @@
 """Which vectors a run returns, and when it ends early."""
 
+import itertools
 import math
 from dataclasses import replace
 
@@ -37,7 +38,7 @@ def test_the_candidates_are_the_second_half_and_the_last_state():
     ],
 )
 def test_the_candidate_with_the_lower_loss_is_returned(looked, returned):
-    rows = [{"clip_l": torch.full((1, 2), float(step))} for step in range(5)]
+    rows = {step: {"clip_l": torch.full((1, 2), float(step))} for step in range(5)}
     record = TrainRecord("S*", rows, [1.0] * 4, candidate_losses=looked)
     assert choose_states(4, looked) == record.returned == returned
     assert float(record.embedding().vectors["clip_l"][0, 0]) == sum(returned) / len(returned)
@@ -45,7 +46,7 @@ def test_the_candidate_with_the_lower_loss_is_returned(looked, returned):
 
 
 def test_states_that_gave_no_number_are_not_averaged():
-    rows = [{"clip_l": torch.full((1, 2), float(step))} for step in range(5)]
+    rows = {step: {"clip_l": torch.full((1, 2), float(step))} for step in range(5)}
     record = TrainRecord("S*", rows, [1.0] * 4, last_good=3)
     assert record.returned == range(2, 4)
 
@@ -63,7 +64,7 @@ def test_the_mean_is_better_than_the_states_of_a_hot_run():
     record = run(toy_config(steps=300, learning_rate=0.05, schedule="constant", early_stop=False), backend, hidden_set)
     hidden = hidden_word(backend)["clip_l"]
     distance = float((record.embedding().vectors["clip_l"] - hidden).norm())
-    states = [float((state["clip_l"] - hidden).norm()) for state in record.trajectory[150:]]
+    states = [float((state["clip_l"] - hidden).norm()) for state in list(record.trajectory.values())[150:]]
     assert distance < sum(states) / len(states)
     assert len(record.returned) == 150
 
@@ -99,10 +100,8 @@ def test_a_run_that_has_learned_everything_cools_down_and_ends(evaluate_every):
     record = run(config, backend, hidden_set, start)
     assert len(record.losses) == 250
     assert "no longer fell after step 200" in (record.stopped or "")
-    moves = [
-        float((b["clip_l"] - a["clip_l"]).norm())
-        for a, b in zip(record.trajectory, record.trajectory[1:], strict=False)
-    ]
+    states = record.trajectory.values()
+    moves = [float((b["clip_l"] - a["clip_l"]).norm()) for a, b in itertools.pairwise(states)]
     assert sum(moves[240:]) < 0.3 * sum(moves[190:200])
     everything = run(replace(config, early_stop=False, steps=300), backend, hidden_set, start)
     assert len(everything.losses) == 300

@@ -175,7 +175,7 @@ def test_a_run_that_goes_on_is_loaded_again(make_run):
 
 def test_every_step_and_every_window_can_be_picked(make_run, pick):
     folder = make_run()
-    trajectory = [state["clip_l"] for state in folder.read().record.trajectory]
+    trajectory = [state["clip_l"] for state in folder.read().record.trajectory.values()]
     for step, picked in ((0, 0), (2, 2), (4, 4), (-1, 4), (-5, 0)):
         assert torch.equal(rows(pick(folder, "step", step).args[0]), trajectory[picked])
     assert torch.equal(rows(pick(folder, "average", -1, -2).args[0]), torch.stack(trajectory[3:]).mean(0))
@@ -270,7 +270,7 @@ def test_a_word_for_another_model_is_refused(make_run, pick, models):
     class Other(type(folder)):
         def read(self):
             saved = wide(self)
-            for state in saved.record.trajectory:
+            for state in saved.record.trajectory.values():
                 state["clip_l"] = torch.zeros(1, 768)
             return saved
 

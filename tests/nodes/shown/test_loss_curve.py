@@ -22,7 +22,7 @@ def record(nodes):
 
     def make(losses, evaluations):
         samples = {step: torch.tensor([loss, loss]) for step, loss in evaluations.items()}
-        return engine.TrainRecord("S*", [{}] * (len(losses) + 1), losses, samples)
+        return engine.TrainRecord("S*", {step: {} for step in range(len(losses) + 1)}, losses, samples)
 
     return make
 

@@ -23,5 +23,5 @@ def test_every_run_can_be_drawn(nodes, losses, evaluations):
     engine = importlib.import_module("ti_plugin.ti_engine")
     plot = importlib.import_module("ti_plugin.nodes.shown.loss_plot").loss_plot
     samples = {step: torch.tensor([loss]) for step, loss in evaluations.items()}
-    picture = plot(engine.TrainRecord("S*", [{}] * (len(losses) + 1), losses, samples))
+    picture = plot(engine.TrainRecord("S*", {step: {} for step in range(len(losses) + 1)}, losses, samples))
     assert picture.shape == (1, 432, 768, 3) and 0 <= float(picture.min()) < 1 and float(picture.max()) == 1

@@ -131,7 +131,6 @@ def training_metadata(
     """
     returned = record.returned if returned is None else returned
     stride = max(1, math.ceil(len(record.losses) / MAX_CURVE_POINTS))
-    steps = len(record.trajectory) - 1
     content = {
         "version": 1,
         "settings": dict(config) if isinstance(config, Mapping) else config.to_dict(),
@@ -140,7 +139,7 @@ def training_metadata(
         "started_from": None if started_from is None else dict(started_from),
         "run": run,
         "num_pictures": num_pictures,
-        "steps": steps,
+        "steps": len(record.losses),
         "returned_steps": [returned[0], returned[-1]],
         "never_trained": record.unlearned(),
         "stopped": record.stopped,

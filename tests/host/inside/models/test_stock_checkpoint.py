@@ -104,7 +104,7 @@ def test_a_step_of_larger_models(weights, says, widths, checkpoint, tmp_path, mo
         dataset = engine.encode_training_set(backend, [picture], config)
         with backend.lent(1, dataset.mean.shape[1:]) as lent:
             *_, last = engine.train(lent, dataset, config)
-    start, end = last.record.trajectory
+    start, end = last.record.trajectory.values()
     assert last.record.stopped is None and {key: rows.shape[1] for key, rows in end.items()} == widths
     assert all(bool(rows.isfinite().all()) and not torch.equal(rows, start[key]) for key, rows in end.items())
     with torch.inference_mode():

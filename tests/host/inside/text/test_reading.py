@@ -78,7 +78,7 @@ def test_captions_that_hide_the_word_from_an_encoder_are_refused():
         learned(models, [LATE, "a " + LATE])
     record = learned(models, [LATE, LATE], train_encoders=("t5xxl",), initial_words="photo")
     assert record.warnings == []
-    first, last = record.trajectory[0], record.trajectory[-1]
+    first, last = record.trajectory[0], record.trajectory[len(record.losses)]
     assert torch.equal(first["clip_l"], last["clip_l"]) and not torch.equal(first["t5xxl"], last["t5xxl"])
 
 
@@ -99,7 +99,7 @@ def test_vectors_that_no_caption_shows_are_named():
     caption, rows = record.warnings
     assert "qwen25_7b reads only 4 of the 6 vectors of S*" in caption
     assert "vector 5 and 6" in rows
-    first, last = record.trajectory[0]["qwen25_7b"], record.trajectory[-1]["qwen25_7b"]
+    first, last = record.trajectory[0]["qwen25_7b"], record.trajectory[len(record.losses)]["qwen25_7b"]
     assert (first != last).any(1).tolist() == [True] * 4 + [False] * 2
 
 
