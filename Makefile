@@ -10,7 +10,8 @@ demo: $(DEMO)
 # Apart, because the tests of the nodes put a fake host where the others have the real one.
 test: check
 	.venv/bin/pytest -n auto --ignore=tests/host --ignore=tests/browser
-	.venv/bin/pytest -rs tests/host tests/browser
+	.venv/bin/pytest -rs tests/host/test_inside.py
+	.venv/bin/pytest -rs -n 2 --dist loadfile --ignore=tests/host/test_inside.py tests/host tests/browser
 
 check: $(STAMP)
 	.venv/bin/ruff check .

@@ -13,14 +13,25 @@ import pytest
 pytestmark = pytest.mark.comfyui
 
 HERE = Path(__file__).resolve().parent
-FAMILIES = HERE / "inside" / "models" / "test_families.py"
-_PYTEST = ("pytest", "_pytest", "pluggy", "iniconfig", "packaging", "pygments", "py", "exceptiongroup", "tomli")
+_LENT = (
+    "pytest",
+    "_pytest",
+    "pluggy",
+    "iniconfig",
+    "packaging",
+    "pygments",
+    "py",
+    "exceptiongroup",
+    "tomli",
+    "xdist",
+    "execnet",
+)
 
 
 def test_inside_the_host(comfyui, tmp_path, capsys):
-    """In two processes, one for the proofs of all families: they take as long as all else together."""
     make_reference(tmp_path)
     command = [comfyui.python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--color=no", "--tb=short"]
+    command += ["-p", "xdist.plugin", "-n", "auto", "--dist", "worksteal"]
     environment = {
         **os.environ,
         "PYTHONPATH": str(lend_pytest(tmp_path / "pytest")),
@@ -29,27 +40,21 @@ def test_inside_the_host(comfyui, tmp_path, capsys):
         "TI_INSIDE_HOST": str(tmp_path),
         "OMP_NUM_THREADS": "1",
     }
-    logs = [tmp_path / "families.log", tmp_path / "others.log"]
-    processes = []
-    for log, tests in zip(logs, ([FAMILIES], [HERE / "inside", f"--ignore={FAMILIES}"]), strict=True):
-        with log.open("wb") as output:
-            # `-m` puts the working folder first on sys.path: the host's, where its modules are
-            processes.append(
-                subprocess.Popen(
-                    [*command, *tests], cwd=comfyui.folder, env=environment, stdout=output, stderr=subprocess.STDOUT
-                )
-            )
-    codes = [process.wait() for process in processes]
+    log = tmp_path / "inside.log"
+    with log.open("wb") as output:
+        # `-m` puts the working folder first on sys.path: the host's, where its modules are
+        code = subprocess.run(
+            [*command, HERE / "inside"], cwd=comfyui.folder, env=environment, stdout=output, stderr=subprocess.STDOUT
+        ).returncode
     with capsys.disabled():
-        for log in logs:
-            print(f"\n--- inside {comfyui.folder} ---\n{log.read_text(errors='replace')[-20000:]}---")
-    assert codes == [0, 0]
+        print(f"\n--- inside {comfyui.folder} ---\n{log.read_text(errors='replace')[-20000:]}---")
+    assert code == 0
 
 
 def lend_pytest(folder: Path) -> Path:
     """A folder with links to pytest's packages, which are pure Python, so the host needs no installation of them."""
     folder.mkdir()
-    for name in _PYTEST:
+    for name in _LENT:
         spec = importlib.util.find_spec(name)
         if spec is None or spec.origin is None:
             continue
