@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import folder_paths
 import pytest
 import torch
 from in_host import plugin
+from safetensors.torch import save_file
+from true_weights import clip_l_weights
+
+import nodes
 
 
 def identity(model, clip, vae):
@@ -55,3 +60,24 @@ def test_models_that_carry_code_have_none(models):
     patched.set_model_attn1_patch(lambda q, k, v, extra: (q, k, v))
     for model in (wrapped, patched):
         assert identity(model, models.clip, models.vae) is None
+
+
+def test_what_no_file_holds_does_not_count(tmp_path):
+    """The host leaves it with what was in memory: runs of SD1 and SDXL would not be found after the next start."""
+    save_file(clip_l_weights("text_model."), tmp_path / "clip_l_as_published.safetensors")
+    folder_paths.add_model_folder_path("text_encoders", str(tmp_path))
+    folder_paths.filename_list_cache.clear()
+    marks, clips = [], []
+    for filled in (False, True):
+        torch.use_deterministic_algorithms(filled)  # fills new memory with NaN
+        try:
+            with torch.inference_mode():
+                clips += nodes.CLIPLoader().load_clip("clip_l_as_published.safetensors", "stable_diffusion")
+        finally:
+            torch.use_deterministic_algorithms(False)
+        marks.append(plugin("nodes.host.models.fingerprint").weights_fingerprint([clips[-1].patcher]))
+    assert any(bool(weight.isnan().any()) for weight in clips[-1].cond_stage_model.parameters())
+    assert marks[0] == marks[1]
+    with torch.inference_mode():
+        clips[-1].cond_stage_model.clip_l.transformer.text_model.final_layer_norm.bias[0] += 1
+    assert plugin("nodes.host.models.fingerprint").weights_fingerprint([clips[-1].patcher]) != marks[0]
