@@ -20,7 +20,7 @@ from .loan.lent_backend import LentBackend
 from .loan.plan_loan import plan_loan
 from .loan.step_count import StepCount
 from .models.demo import suitable_threads
-from .models.dynamic import non_dynamic_clip, non_dynamic_model
+from .models.dynamic import check_twins, non_dynamic_clip, non_dynamic_model
 from .models.family import noise_schedule, recognise
 from .models.identity import models_identity
 from .models.known_families import UNPROVEN
@@ -31,17 +31,16 @@ from .text.frozen_prefix import prompt_prefixes
 class HostBackend:
     """The host's models, and what can be asked of them at any time (ti_engine.FrozenModels).
 
-    What training asks for is asked of what `lent` gives. Raises ValueError for models that cannot be trained or do not
-    match.
+    What training asks for is asked of what `lent` gives; until then nothing is loaded. Raises ValueError for models
+    that cannot be trained or do not match.
     """
 
     loss_scale: float
 
     def __init__(self, model: Any, clip: Any, vae: Any) -> None:
-        recognise(model, clip, vae)  # before their plain twins are loaded, which may take a while
-        self.patcher, self.clip = non_dynamic_model(model), non_dynamic_clip(clip)
-        self.family = recognise(self.patcher, self.clip, vae)
-        self.vae = vae
+        self.family = recognise(model, clip, vae)
+        check_twins(model, clip)
+        self.patcher, self.clip, self.vae = model, clip, vae
         self.resolution: int = self.family.resolution
         self.blocks = Blocks(
             [block for encoder in self.family.encoders.values() for block in blocks_of(encoder.network)],
@@ -74,12 +73,18 @@ class HostBackend:
         latents: shape of one picture's, [C, h, w] or [C, 1, h, w]. gradient_checkpointing: as in TrainConfig. How a
         batch is computed is planned here, by what a step will need and what memory there is.
         """
-        count = StepCount(self.patcher, self.clip, self.family, self.blocks, latents)
+        plain = self._plain()
+        count = StepCount(plain.patcher, plain.clip, plain.family, plain.blocks, latents)
         plan = plan_loan(count, batch_size, gradient_checkpointing)
-        patchers = [self.patcher, self.clip.patcher]
-        loan = Loan(patchers, plan.reserved, self.blocks.checkpointed, plan.step.checkpointing, plan.wholly)
+        patchers = [plain.patcher, plain.clip.patcher]
+        loan = Loan(patchers, plan.reserved, plain.blocks.checkpointed, plan.step.checkpointing, plan.wholly)
         with loan:
-            yield LentBackend(self, loan, plan.step, count)
+            yield LentBackend(plain, loan, plan.step, count)
+
+    def _plain(self) -> HostBackend:
+        """The same over plain twins, which are loaded here, where the host loads dynamically."""
+        model, clip = non_dynamic_model(self.patcher), non_dynamic_clip(self.clip)
+        return self if model is self.patcher and clip is self.clip else HostBackend(model, clip, self.vae)
 
     def threads(self) -> AbstractContextManager[None]:
         """As many as suit the model while this lasts."""

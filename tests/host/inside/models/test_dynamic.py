@@ -70,19 +70,35 @@ def test_the_twins_are_trained_with_and_do_not_stay(loaded):
     before = snapshot(models)
     with torch.inference_mode(False):
         backend = plugin("nodes.host.backend").HostBackend(*models)
-        twins = [backend.patcher, backend.clip.patcher]
-        assert not any(twin.is_dynamic() for twin in twins) and twins[0].model is not models.model.model
-        assert backend.clip.cond_stage_model is twins[1].model is not models.clip.cond_stage_model
         wanted = gradient(plugin("nodes.host.backend").HostBackend(*baked))
-        torch.testing.assert_close(gradient(backend), wanted, rtol=1e-3, atol=1e-4 * float(wanted.norm()))
+        with backend.lent(3, backend.latent_shape(64)) as lent:
+            plain = lent.models
+            twins = [plain.patcher, plain.clip.patcher]
+            assert not any(twin.is_dynamic() for twin in twins) and twins[0].model is not models.model.model
+            assert plain.clip.cond_stage_model is twins[1].model is not models.clip.cond_stage_model
+            found = Problem(lent, torch.float32).gradient()
+        torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-4 * float(wanted.norm()))
         gone = [weakref.ref(twin.model) for twin in twins]
-        del backend, twins
+        del lent, plain, twins
     gc.collect()
     assert all(one() is None for one in gone)
     memory.cleanup_models()
     assert all(one.model is not None for one in memory.current_loaded_models)
     after = snapshot(models)
     assert all(after[key][0] is tensor and torch.equal(after[key][1], bits) for key, (tensor, bits) in before.items())
+
+
+def test_a_run_is_looked_up_without_the_twins(loaded, monkeypatch):
+    """Loading SDXL a second time takes many seconds, at each press of Run."""
+    models, baked = loaded
+    with torch.inference_mode(False):
+        wanted = plugin("nodes.host.backend").HostBackend(*baked)
+        monkeypatch.setattr(ModelPatcher, "clone", lambda *_, **__: pytest.fail("A twin was loaded."))
+        found = plugin("nodes.host.backend").HostBackend(*models)
+        assert found.description == wanted.description and found.encoders.keys() == wanted.encoders.keys()
+        assert found.word_tokens("cat") == wanted.word_tokens("cat")
+        found.vae.patcher = models.clip.patcher  # the stand-in has none
+        assert found.identity() == found.identity() is not None
 
 
 def test_a_clip_from_the_hosts_own_loader(everything_is_dynamic, tmp_path):
