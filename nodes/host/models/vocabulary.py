@@ -17,7 +17,8 @@ from .encoders import TextEncoder, text_encoders
 
 _MOST_VECTORS = 256  # where the encoder itself has no limit (T5)
 _UNKNOWN = "<unk>"  # where a tokenizer does not say what its token for unknown words is
-_ROWS = 8192  # of the vocabulary at a time, so that no second copy of it is made
+_ROWS = 1024  # of the vocabulary at a time: as many as fit into a cache, and no second copy of it is made
+_ROWS_OF_8_BITS = 8192  # the host casts the whole table for every call, where a layer of 8 bits knows no scales
 
 
 class Vocabulary:
@@ -82,8 +83,9 @@ class Vocabulary:
         return self._tokenizer.tokenizer(text)["input_ids"][self._tokenizer.tokens_start : end]
 
     def _chunks(self) -> Iterator[Tensor]:
-        size = self._layer.weight.shape[0]
-        return (self._rows(ids) for ids in torch.arange(size).split(_ROWS))
+        table = self._layer.weight
+        at_once = _ROWS_OF_8_BITS if table.dtype.itemsize == 1 else _ROWS
+        return (self._rows(ids) for ids in torch.arange(table.shape[0]).split(at_once))
 
     def _rows(self, ids: Tensor) -> Tensor:
         # Through the layer and not from its weight: newer hosts scale inside of it.
