@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from websocket import WebSocketException
 from ti_engine.run.folder import SavedRun
 from ti_engine.run.store import RunStore
 
-from .comfy_client import ComfyClient
+from .comfy_client import ComfyClient, Run
 from .conftest import ComfyServer, Host, served
 from .test_server import only_node, steps_of, template
 
@@ -41,6 +43,14 @@ def assert_equal(first: SavedRun, second: SavedRun) -> None:
     assert first.record.losses == second.record.losses and first.record.evaluations == second.record.evaluations
     for mine, other in zip(first.record.trajectory.values(), second.record.trajectory.values(), strict=True):
         assert all(torch.equal(mine[key], other[key]) for key in mine)
+
+
+def trained_steps(run: Run) -> list[int]:
+    return [event["step"] for event in steps_of(run) if event["step"] >= 0 and event["state"] == "running"]
+
+
+def report_of(run: Run, prompt: dict[str, Any]) -> str:
+    return run.outputs[only_node(prompt, "PreviewAny")]["text"][0]
 
 
 def at_step(number: int, act: Any) -> Any:
@@ -134,3 +144,73 @@ def test_two_clients_at_once_train_once(client: ComfyClient, comfy_server: Comfy
         run = client.run(prompt)
     assert run.ending == "execution_success"
     assert not [event for event in steps_of(run) if 0 <= event["step"] < 5 and event["prompt_id"] == run.prompt_id]
+
+
+@pytest.mark.parametrize("seeds", [(37, 37), (38, 39)])
+def test_a_batch_count_of_2_trains_once_for_each_seed(
+    client: ComfyClient, comfy_server: ComfyServer, seeds: tuple[int, int]
+):
+    """The page queues the graph twice at once; where the seed changes after each, they differ by it."""
+    store = RunStore(comfy_server.base / "output" / "textual_inversion")
+    before = set(store.ids())
+    first, second = (template(client, 1, seed=seed, steps=5) for seed in seeds)
+    client.queue(first)
+    run = client.run(second)
+    assert run.ending == "execution_success"
+    assert bool(trained_steps(run)) == (seeds[0] != seeds[1])
+    new = [store.folder(one).read() for one in set(store.ids()) - before]
+    assert len(new) == len(set(seeds)) and all(saved is not None and saved.finished for saved in new)
+
+
+@pytest.fixture
+def small_disk(comfy_server: ComfyServer) -> Iterator[Path]:
+    """The server's folder of runs, empty and on a disk of its own with 1 MB; what was there comes back afterwards."""
+    folder = comfy_server.base / "output" / "textual_inversion"
+    folder.mkdir(exist_ok=True)
+    if shutil.which("mount") is None:
+        pytest.skip("no disk can be made here: there is no mount command")
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder]
+    mounted = subprocess.run(command, capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f"no disk can be made here: {mounted.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def test_a_full_disk_which_is_another_one_than_that_of_temporary_files(client: ComfyClient, small_disk: Path):
+    """Each run gives its word and says what is not on disk; with room again, it goes on from what is."""
+    begun, new = template(client, 1, seed=40, steps=8), template(client, 1, seed=41, steps=3)
+    cancelled = client.run(begun, on_event=at_step(3, lambda _: client.post("/interrupt", {})))
+    assert cancelled.ending == "execution_interrupted"
+    folder = RunStore(small_disk).runs()[0].folder
+    on_disk = newest(small_disk.parents[1])
+    before = contents(folder.path)
+    filling = small_disk / "filling"
+    with filling.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space left"):
+        while True:
+            file.write(bytes(4096))
+
+    in_memory = client.run(begun)
+    assert in_memory.ending == "execution_success" and only_node(begun, "SaveImage") in in_memory.outputs
+    assert min(trained_steps(in_memory)) == on_disk.step
+    sentence = f"The run is not on disk after step {on_disk.step}: "
+    assert sentence in report_of(in_memory, begun) and "because the disk is full" in report_of(in_memory, begun)
+    assert contents(folder.path) == before
+    run = client.run(new)
+    assert run.ending == "execution_success" and only_node(new, "SaveImage") in run.outputs
+    assert "The run is not on disk: " in report_of(run, new) and "because the disk is full" in report_of(run, new)
+    assert contents(folder.path) == before
+
+    filling.unlink()
+    again = client.run(begun)
+    assert again.ending == "execution_success" and min(trained_steps(again)) == on_disk.step
+    saved = folder.read()
+    assert saved is not None and saved.finished
+    assert steps_of(again)[-1]["batches"] == steps_of(in_memory)[-1]["batches"]
+    assert "not on disk" not in report_of(again, begun)
+    assert client.run(new).ending == "execution_success"
+    assert [run.facts["finished"] for run in RunStore(small_disk).runs()] == [True, True]
