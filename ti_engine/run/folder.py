@@ -150,20 +150,24 @@ class RunFolder:
             raise ValueError("its trajectory is incomplete.")
         return SavedRun(self, tensors, facts, record)
 
-    def previews(self) -> Iterator[tuple[int | None, Tensor]]:
-        """(step, picture [3, H, W] in 0..1 of 8 bits) of all that can be read; None for the step of the result."""
+    def preview_files(self) -> list[tuple[int | None, Path]]:
+        """(step, file) in the order of the steps; the result comes last, with None for its step."""
         try:
             names = sorted(os.listdir(self.path / "previews"))
         except OSError:
-            return
-        for name in names:
-            stem = name.removesuffix(".png")
-            if stem != name and (_PREVIEW.fullmatch(stem) or stem == _RESULT):
-                try:
-                    picture = _read_png(self.path / "previews" / name)
-                except Exception:  # Pillow raises nearly anything; the picture is drawn again
-                    continue
-                yield (None if stem == _RESULT else int(stem)), picture
+            return []
+        stems = [name.removesuffix(".png") for name in names if name.endswith(".png")]
+        steps = [int(stem) for stem in stems if _PREVIEW.fullmatch(stem)] + [None] * (_RESULT in stems)
+        return [(step, self.preview_file(step)) for step in steps]
+
+    def previews(self) -> Iterator[tuple[int | None, Tensor]]:
+        """(step, picture [3, H, W] in 0..1 of 8 bits) of all that can be read, in the order of `preview_files`."""
+        for step, file in self.preview_files():
+            try:
+                picture = _read_png(file)
+            except Exception:  # Pillow raises nearly anything; the picture is drawn again
+                continue
+            yield step, picture
 
     def remove_chunks(self, first: int) -> None:
         """Deletes the chunks from number `first` on, which belong to no state: what a killed write has left, and what a

@@ -220,3 +220,15 @@ def test_pictures_that_cannot_be_read_are_left_out(folder: RunFolder, cut: int):
     (previews / "0000004.png").mkdir(exist_ok=True)
     (previews / "mine.png").write_bytes(good)
     assert {1} <= set(dict(folder.previews())) <= {1, 3}
+
+
+def test_the_files_of_previews_are_listed_by_step_and_the_result_comes_last(folder: RunFolder):
+    previews = folder.path / "previews"
+    previews.mkdir(exist_ok=True)
+    for name in ("result.png", "0000010.png", "0000002.png", "mine.png", "00002.png", "result.jpg", "0000003"):
+        (previews / name).touch()
+    assert folder.preview_files() == [
+        (2, previews / "0000002.png"),
+        (10, previews / "0000010.png"),
+        (None, previews / "result.png"),
+    ]
