@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..ti_engine.run.folder import RunFolder, SavedRun
@@ -18,16 +19,38 @@ _LONGEST_SHOWN = 100  # characters of an entry
 _MOST_REMEMBERED = 4096  # entries
 
 
+@dataclass(frozen=True)
+class ListedRun:
+    """A run as a list shows it. date: local time of its last state. steps: such as "6 steps" or "4 of 6 steps"."""
+
+    folder: RunFolder
+    word: str
+    date: str
+    steps: str
+    short_id: str
+
+    @property
+    def entry(self) -> str:
+        """One line, which `chosen_run` understands."""
+        return f"{self.word}, {self.date}, {self.steps}, {self.short_id}"
+
+
 def run_entries(store: RunStore) -> list[str]:
-    """An entry for each run that can be read, the newest first: word, time of its last state, steps, short id."""
-    found = []
+    """An entry for each run that can be read, the newest first; one that says so where there is none."""
+    return [run.entry for run in listed_runs(store)] or [NO_RUN]
+
+
+def listed_runs(store: RunStore) -> list[ListedRun]:
+    """All runs that can be read, the newest first."""
+    found: list[tuple[int, tuple[str, str, str], str]] = []
     for folder in map(store.folder, store.ids()):
         with contextlib.suppress(OSError):  # it has gone since it was listed
             written = folder.state_file.stat().st_mtime_ns
             if (told := _told(folder.path, written)) is not None:
                 found.append((written, told, folder.id))
     short = short_ids([run_id for _, _, run_id in found])
-    return [f"{told}, {short[run_id]}" for _, told, run_id in sorted(found, reverse=True)] or [NO_RUN]
+    found.sort(reverse=True)
+    return [ListedRun(store.folder(run_id), *told, short[run_id]) for _, told, run_id in found]
 
 
 def chosen_run(store: RunStore, entry: str) -> RunFolder:
@@ -68,8 +91,8 @@ def read_run(folder: RunFolder) -> SavedRun:
 
 
 @functools.lru_cache(_MOST_REMEMBERED)  # the host asks for the list several times for each prompt
-def _told(path: Path, written: int) -> str | None:
-    """An entry without the id; None for a run that cannot be read. written: st_mtime_ns of its state."""
+def _told(path: Path, written: int) -> tuple[str, str, str] | None:
+    """Word, date and steps of a run; None for one that cannot be read. written: st_mtime_ns of its state."""
     folder = RunFolder(path)
     try:
         facts, settings = folder.facts(), folder.config()["settings"]
@@ -80,4 +103,4 @@ def _told(path: Path, written: int) -> str | None:
     except (ValueError, KeyError, TypeError, OSError):
         return None
     date = time.strftime("%Y-%m-%d %H:%M", time.localtime(written / 1e9))
-    return f"{printable(word)}, {date}, {steps}"
+    return printable(word), date, steps

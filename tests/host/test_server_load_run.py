@@ -10,6 +10,7 @@ from typing import Any
 from urllib.error import HTTPError
 
 import pytest
+from PIL import Image
 
 from .comfy_client import ComfyClient
 
@@ -77,6 +78,55 @@ def test_a_run_that_has_gone_on_is_loaded_again_by_its_old_entry(client: ComfyCl
     make_run(store)
     reports.append(client.run(graph(entry, step=-1)).outputs["2"]["text"][0])
     assert "after step 4 of" in reports[0] and "after step 6 of" in reports[1]
+
+
+def test_a_page_reads_a_run_and_its_pictures_by_the_id_in_its_entry(client: ComfyClient, store: Any) -> None:
+    run = make_run(store).folder
+    for step in (0, 3, None):
+        file = run.preview_file(step)
+        file.parent.mkdir(exist_ok=True)
+        Image.new("RGB", (8, 8), (10 * (step or 5), 0, 0)).save(file)
+    (entry,) = (one for one in entries(client) if one.endswith(", 6 steps, fedcba98"))
+    listed = client.get("/textual_inversion/saved_runs")
+    assert len(listed) <= 12 and [one["entry"] for one in listed] == entries(client)[:12]
+    (one,) = (one for one in listed if one["entry"] == entry)
+    assert entry.startswith(f"{one['word']}, {one['date']}, {one['steps']}, ") and one["run"] == RUN_ID
+    for name in (RUN_ID, "fedcba98"):
+        told = client.get(f"/textual_inversion/runs/{name}")
+        assert (told["run"], told["state"], told["step"], told["steps"]) == (RUN_ID, "done", 6, 6)
+        assert [picture["step"] for picture in told["pictures"]] == [0, 3, None]
+        assert told["pictures"][-1] == one["picture"]
+    places = [{name: str(value) for name, value in picture.items()} for picture in told["pictures"]]
+    shown = client.pictures({"images": places})
+    assert [picture.getpixel((0, 0)) for picture in shown] == [(50, 0, 0), (30, 0, 0), (50, 0, 0)]
+
+
+@pytest.mark.parametrize(
+    "name", ["0" * 32, "fedcba9", "fedcba98/..", "..%2ffedcba98", "..%2f..%2f..", "%2e", "*", "FEDCBA98", "config.json"]
+)
+def test_what_is_not_the_id_of_a_run_is_not_found(client: ComfyClient, store: Any, name: str) -> None:
+    make_run(store)
+    with pytest.raises(HTTPError) as refused:
+        client.get(f"/textual_inversion/runs/{name}")
+    assert refused.value.code in (404, 405)
+
+
+def test_why_a_run_is_not_shown_is_said(client: ComfyClient, store: Any) -> None:
+    run = make_run(store).folder
+
+    def said(name: str) -> str:
+        with pytest.raises(HTTPError) as refused:
+            client.get(f"/textual_inversion/runs/{name}")
+        assert refused.value.code == 404
+        return json.loads(refused.value.read())["sentence"]
+
+    assert said("no%20run%20on%20disk").startswith("There is no run on disk yet.")
+    run.config_file.unlink()
+    assert said(RUN_ID) == f"The run {RUN_ID} cannot be read: config.json is damaged or missing."
+    run.state_file.write_bytes(b"")
+    assert said("fedcba98").startswith(f"The run {RUN_ID} cannot be read: ")
+    store.delete(run)
+    assert said("fedcba98") == "The run 'fedcba98' is not on disk any more. Press R and choose another one."
 
 
 @pytest.mark.parametrize("entry", ["S*, 2026-01-01 10:00, 6 steps, 00000000", "../../input", "no run on disk"])

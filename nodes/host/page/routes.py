@@ -7,7 +7,7 @@ from typing import Any
 
 from ....ti_engine.run.folder import is_run_id
 from .progress import RunProgress, running_server
-from .saved_run import message_of
+from .saved_run import message_of, newest_runs
 
 _WISHES = ("stop", "sample")
 
@@ -16,11 +16,14 @@ def add_routes() -> None:
     """For pages that open or reload while a run goes on, or after it, also after a restart of the server.
 
     GET /textual_inversion/runs: the newest run of every Train node, as its last message told it.
-    GET /textual_inversion/runs/{run}: the same for one run, from memory or disk; 404 if there is none.
+    GET /textual_inversion/runs/{run}: the same for one run, from memory or disk, and its pictures; 404 with a sentence
+    if there is none. {run} may also be the beginning of the id, as it stands in the list of Load Run.
+    GET /textual_inversion/saved_runs: the newest runs on disk, each with a picture.
     POST /textual_inversion/runs/{run}/{wish}: stop (and keep what was learned) or sample at the next step; 404 if
     nobody trains that run now.
 
-    {run} is the id of a run, 32 hex digits. Nothing else of a request is read.
+    {run} is the id of a run, 32 hex digits. It is compared with the ids of runs, and is never a path. Nothing else of a
+    request is read.
     """
     server = running_server()
     if server is None:
@@ -33,11 +36,14 @@ def add_routes() -> None:
 
     @server.routes.get("/textual_inversion/runs/{run}")
     async def run(request: Any) -> Any:
-        run_id = request.match_info["run"]
-        message = None
-        if is_run_id(run_id):
-            message = RunProgress.last_message(run_id) or await asyncio.to_thread(message_of, run_id)
-        return web.json_response(message, status=404 if message is None else 200)
+        try:
+            return web.json_response(await asyncio.to_thread(message_of, request.match_info["run"]))
+        except ValueError as error:
+            return web.json_response({"sentence": str(error)}, status=404)
+
+    @server.routes.get("/textual_inversion/saved_runs")
+    async def saved_runs(request: Any) -> Any:
+        return web.json_response(await asyncio.to_thread(newest_runs))
 
     @server.routes.post("/textual_inversion/runs/{run}/{wish}")
     async def ask(request: Any) -> Any:

@@ -191,7 +191,9 @@ def test_a_page_reads_a_run_from_disk(train, monkeypatch, progress):
     message = message_of(run.id)
     assert (message["step"], message["steps"], message["state"], message["run"]) == (4, 4, "done", run.id)
     assert [step for step, _ in message["batches"]] == [1, 2, 3, 4] and message["result"]
-    assert message_of("0" * 32) is None
+    assert message_of(run.id[:8]) == message
+    with pytest.raises(ValueError, match="is not on disk any more"):
+        message_of("0" * 32)
     with monkeypatch.context() as patch, pytest.raises(CANCELLED):
         cancel_at(patch, progress, 3)
         train(anew=False, steps=[5])
