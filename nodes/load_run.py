@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import secrets
 from typing import Any
 
 import torch
 from comfy_api.latest import io
 
-from ..ti_engine.data.contact_sheet import rows_of_pictures
 from ..ti_engine.run.folder import RunFolder
 from ..ti_engine.run.pick import pick_word
 from .host.blocked import blocked
-from .host.page.pictures import save_temporary_picture
 from .host.run_store import run_store
 from .run_entries import chosen_run, read_run, run_entries, run_fingerprint
 from .schema import CATEGORY, TIEmbedding, TIRun, supported
@@ -30,7 +27,7 @@ class LoadRun(io.ComfyNode):
             description="Finds a run of Train Textual Inversion on disk, finished or not: for Pick Step, or for its "
             "word and its pictures. It trains nothing.",
             search_aliases=["textual inversion", "training run", "resume", "history"],
-            is_output_node=True,  # it can run alone, and every host shows a cached result's report and pictures again
+            is_output_node=True,  # it can run alone, and every host shows a cached result's report again
             inputs=[
                 supported(
                     io.Combo.Input,
@@ -79,17 +76,14 @@ class LoadRun(io.ComfyNode):
         saved = read_run(folder)
         word = pick_word(saved, None)
         report = run_report(saved, folder.config(), f"{store.root.name}/{folder.id} of the output folder", word)
-        samples, pictures = _previews(folder)
         # The start is no learned word, and must not be saved as one.
         embedding = word if saved.step else blocked(f"The run {folder.id} has not learned anything yet.")
-        return io.NodeOutput(folder, embedding, samples, report, ui={"text": [report], **pictures})
+        return io.NodeOutput(folder, embedding, _previews(folder), report, ui={"text": [report]})
 
 
-def _previews(folder: RunFolder) -> tuple[Any, dict[str, Any]]:
-    """The preview pictures as IMAGE, those of one size, and as what the node shows."""
-    previews = [("result" if step is None else f"step {step}", picture) for step, picture in folder.previews()]
+def _previews(folder: RunFolder) -> Any:
+    """The preview pictures as IMAGE, those of one size. The page shows them without being told."""
+    previews = [picture for _, picture in folder.previews()]
     if not previews:
-        return blocked(f"The run {folder.id} has no preview pictures."), {}
-    previews = [(caption, picture) for caption, picture in previews if picture.shape == previews[-1][1].shape]
-    sheet = save_temporary_picture(rows_of_pictures(previews), f"textual_inversion_{secrets.token_hex(4)}")
-    return torch.stack([picture for _, picture in previews]).movedim(1, -1), {"images": [sheet]}
+        return blocked(f"The run {folder.id} has no preview pictures.")
+    return torch.stack([picture for picture in previews if picture.shape == previews[-1].shape]).movedim(1, -1)

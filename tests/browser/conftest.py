@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from ..host.conftest import comfy_server, comfyui
+from .page import offers_nodes_2, open_comfy
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, Page
 
 
 __all__ = ["comfy_server", "comfyui"]  # the server of the host tests
@@ -29,3 +31,25 @@ def browser() -> Iterator[Browser]:
         browser = driver.chromium.launch(executable_path=chromium, args=options)
         yield browser
         browser.close()
+
+
+@pytest.fixture(params=[False, True], ids=["classic", "nodes-2.0"])
+def nodes_2(request: pytest.FixtureRequest) -> bool:
+    return request.param
+
+
+@pytest.fixture
+def empty_page(request: pytest.FixtureRequest, browser: Browser, comfy_server: Any, nodes_2: bool) -> Iterator[Page]:
+    """A page that is ready. Afterwards its picture is kept in the folder $SCREENSHOTS, if there is one, for a person to
+    look at, and an error in one of our files fails the test."""
+    page = open_comfy(browser, comfy_server.url, nodes_2)
+    if nodes_2 and not offers_nodes_2(page):
+        page.context.close()
+        pytest.skip("this ComfyUI's page does not offer Nodes 2.0")
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error.stack)))
+    yield page
+    if folder := os.environ.get("SCREENSHOTS"):
+        page.screenshot(path=str(Path(folder) / f"{request.node.name}.png"))
+    page.context.close()
+    assert not [error for error in errors if "textual-inversion" in error]

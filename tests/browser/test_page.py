@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.request import urlopen
 
@@ -19,8 +16,6 @@ from .page import (
     ending,
     is_blank,
     line_steps,
-    offers_nodes_2,
-    open_comfy,
     open_template,
     press_run,
     set_widgets,
@@ -28,7 +23,7 @@ from .page import (
 )
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Page
 
 pytestmark = pytest.mark.browser
 
@@ -39,31 +34,10 @@ NODES = (
 )  # fmt: skip
 
 
-@pytest.fixture(params=[False, True], ids=["classic", "nodes-2.0"])
-def nodes_2(request: pytest.FixtureRequest) -> bool:
-    return request.param
-
-
 @pytest.fixture
-def page(request: pytest.FixtureRequest, browser: Browser, comfy_server: Any, nodes_2: bool) -> Iterator[Page]:
-    page = open_comfy(browser, comfy_server.url, nodes_2)
-    if nodes_2 and not offers_nodes_2(page):
-        page.context.close()
-        pytest.skip("this ComfyUI's page does not offer Nodes 2.0")
-    errors: list[str] = []
-    page.on("pageerror", lambda error: errors.append(str(error.stack)))
-    open_template(page, TEMPLATE)
-    yield page
-    screenshot(page, request.node.name)
-    page.context.close()
-    assert not [error for error in errors if "textual-inversion" in error]
-
-
-def screenshot(page: Page, name: str) -> None:
-    """For a person to look at: kept in the folder $SCREENSHOTS if there is one."""
-    folder = os.environ.get("SCREENSHOTS")
-    if folder:
-        page.screenshot(path=str(Path(folder) / f"{name}.png"))
+def page(empty_page: Page) -> Page:
+    open_template(empty_page, TEMPLATE)
+    return empty_page
 
 
 def test_run_moves_the_chart_and_shows_samples(page: Page, nodes_2: bool) -> None:

@@ -6,6 +6,11 @@ export function emptyHistory() {
   return { step: -1, steps: 0, batches: [], smoothed: [], evaluations: [], result: null, stopped: null, state: "none", sentence: null, reused: false, run: null };
 }
 
+/** What a node shows in place of a run that is not there. sentence: why. */
+export function unknownRun(sentence) {
+  return { ...emptyHistory(), state: "unknown", sentence };
+}
+
 /** Whether the run goes on now and can be asked to stop, or for a sample. */
 export function canBeAsked(history) {
   return history.state === "running" && history.step >= 0 && Boolean(history.run);
@@ -19,6 +24,7 @@ export function lastStep(history) {
 /** One sentence for the line below the chart and for screen readers. */
 export function summary(history) {
   if (history.state === "none") return "The loss is drawn here while the word is learned.";
+  if (history.state === "unknown") return history.sentence;
   const parts = history.step < 0 ? [] : [`step ${history.step} of ${history.steps}`];
   const latest = history.smoothed.at(-1);
   if (latest) parts.push(`smoothed loss ${shortNumber(latest[1])}`);

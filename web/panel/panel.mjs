@@ -1,6 +1,7 @@
 // The part of the Train node that shows the loss: a canvas, one line of text, and the switch of the axis.
 
 import { drawChart } from "./chart.mjs";
+import { create } from "./element.mjs";
 import { canBeAsked, emptyHistory, summary } from "./history.mjs";
 
 export const LEAST_HEIGHT = 150;
@@ -86,13 +87,6 @@ export function createPanel(node) {
     },
     redraw,
   };
-}
-
-function create(tag, style, ...children) {
-  const element = document.createElement(tag);
-  element.style.cssText = style;
-  element.append(...children);
-  return element;
 }
 
 function createButton(label, title, pressed) {

@@ -21,7 +21,7 @@ export function createRuns(rootGraph, panelOf) {
   function showOne(run) {
     const graph = rootGraph();
     const node = graph?.id && graph.id === run.workflow ? findNode(graph, run.node) : undefined;
-    for (const one of trainNodes(graph)) if (one === node || (run.run && runOf(one) === run.run)) showOn(one, run);
+    for (const one of nodesOfClass(graph, TRAIN_NODE)) if (one === node || (run.run && runOf(one) === run.run)) showOn(one, run);
   }
 
   /** A message of the server about a run; an older one than the page has already is left out. */
@@ -48,7 +48,7 @@ export function createRuns(rootGraph, panelOf) {
     async showAll(read) {
       for (const run of newest.values()) showOne(run);
       const known = new Set([...newest.values()].map((run) => run.run));
-      for (const node of trainNodes(rootGraph())) {
+      for (const node of nodesOfClass(rootGraph(), TRAIN_NODE)) {
         const id = runOf(node);
         if (!id || known.has(id)) continue;
         const run = await read(id);
@@ -73,9 +73,9 @@ function nodesOf(graph) {
   return graph?.nodes ?? graph?._nodes ?? [];
 }
 
-/** All Train nodes of a graph and of the subgraphs in it. */
-function trainNodes(graph) {
-  return nodesOf(graph).flatMap((node) => (node.comfyClass === TRAIN_NODE ? [node] : trainNodes(node.subgraph)));
+/** All nodes of a class in a graph and in the subgraphs in it. */
+export function nodesOfClass(graph, comfyClass) {
+  return nodesOf(graph).flatMap((node) => (node.comfyClass === comfyClass ? [node] : nodesOfClass(node.subgraph, comfyClass)));
 }
 
 function runOf(node) {

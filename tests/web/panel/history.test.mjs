@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { emptyHistory, lastStep, summary } from "../../../web/panel/history.mjs";
+import { emptyHistory, lastStep, summary, unknownRun } from "../../../web/panel/history.mjs";
 
 const run = (changes = {}) => ({
   step: 7, steps: 100, batches: [[7, 0.5]], smoothed: [[7, 0.4]], evaluations: [], result: null, stopped: null,
@@ -35,4 +35,8 @@ test("the axis shows the whole run until it has ended", () => {
   assert.equal(lastStep(run()), 100);
   for (const state of ["done", "cancelled", "failed"]) assert.equal(lastStep(run({ state })), 7);
   assert.equal(lastStep(emptyHistory()), 1);
+});
+
+test("in place of a run that is not there stands why", () => {
+  assert.equal(summary(unknownRun("It has gone.")), "It has gone.");
 });

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { createRuns, findNode } from "../../../web/panel/runs.mjs";
+import { createRuns, findNode, nodesOfClass } from "../../../web/panel/runs.mjs";
 
 const trainNode = (id) => ({ id, comfyClass: "TI_Train" });
 const run = (node, step, changes = {}) => ({
@@ -109,4 +109,11 @@ test("a run that nobody trains now is read from disk when its workflow is opened
   assert.equal(shown.get(node).step, 7);
   await runs.showAll(async () => null); // deleted meanwhile
   assert.equal(shown.size, 1);
+});
+
+test("the nodes of a class are found in subgraphs too", () => {
+  const inner = { id: 3, comfyClass: "TI_LoadRun" };
+  const graph = { nodes: [{ id: 7, subgraph: { nodes: [inner, trainNode(4)] } }, trainNode(3)] };
+  assert.deepEqual(nodesOfClass(graph, "TI_LoadRun"), [inner]);
+  assert.deepEqual(nodesOfClass(undefined, "TI_LoadRun"), []);
 });
