@@ -140,7 +140,7 @@ def compare_candidates(backend: Backend, dataset: TrainingSet, config: TrainConf
     evaluation_set = draw_evaluation_set(backend, dataset, config)
     ladder = Ladder(backend, config.batch_size, state.parts, config.gradient_checkpointing != "off")
     with out_of_memory_forgiven(), NondeterministicOperations(state.record.nondeterministic).collected():
-        for steps in candidate_states(state.record.last_state):
+        for steps in dict.fromkeys(candidate_states(state.record.last_state)):  # after few updates they are one
             vectors = state.record.mean_vectors(steps)
             state.record.candidate_losses[steps] = ladder.run(evaluation_set.losses, backend, vectors)
 
