@@ -11,7 +11,7 @@ from ..ti_engine.run.folder import RunFolder
 from ..ti_engine.run.pick import pick_word
 from .host.blocked import blocked
 from .host.run_store import run_store
-from .run_entries import chosen_run, read_run, run_entries, run_fingerprint
+from .run_entries import chosen_run, run_entries, run_fingerprint
 from .schema import CATEGORY, TIEmbedding, TIRun, supported
 from .shown.run_report import run_report
 
@@ -73,7 +73,7 @@ class LoadRun(io.ComfyNode):
     def execute(cls, run: str) -> io.NodeOutput:
         store = run_store()
         folder = chosen_run(store, run)
-        saved = read_run(folder)
+        saved = folder.saved()
         word = pick_word(saved, None)
         report = run_report(saved, folder.config(), f"{store.root.name}/{folder.id} of the output folder", word)
         # The start is no learned word, and must not be saved as one.

@@ -16,7 +16,6 @@ from ..ti_engine.run.pick import pick_word, spread_steps, steps_between
 from .host.blocked import blocked
 from .host.drawing import draw_pictures
 from .host.page.pictures import save_temporary_picture
-from .run_entries import read_run
 from .schema import CATEGORY, LARGEST_EXACT, TIEmbedding, TIRun, supported
 from .shown.image_batch import image_batch
 from .shown.run_report import pick_report
@@ -125,7 +124,7 @@ class PickStep(io.ComfyNode):
         missing = [name for name, given in (("model", model), ("clip", clip), ("vae", vae)) if given is None]
         if 0 < len(missing) < 3:
             raise ValueError(f"The sheet needs {' and '.join(missing)} too; connect all three or none.")
-        saved = read_run(run)
+        saved = run.saved()
         steps = _chosen_steps(saved, what, step, first)
         word = pick_word(saved, steps)
         if missing:

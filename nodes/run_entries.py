@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..ti_engine.run.folder import RunFolder, SavedRun
+from ..ti_engine.run.folder import RunFolder
 from ..ti_engine.run.store import RunStore, short_ids
 from .shown.embedding_report import printable
 
@@ -75,19 +75,6 @@ def run_fingerprint(folder: RunFolder) -> str:
     files = [folder.state_file, folder.config_file, folder.path / "previews"]
     times = [file.stat().st_mtime_ns if file.exists() else 0 for file in files]
     return f"{folder.id} {times}"
-
-
-def read_run(folder: RunFolder) -> SavedRun:
-    """The run as it was written last. Raises ValueError with a sentence where it has gone or cannot be read."""
-    try:
-        saved = folder.read()
-    except (ValueError, OSError) as error:
-        raise ValueError(f"The run {folder.id} cannot be read: {error}") from error
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"The run {folder.id} cannot be read: its state is incomplete.") from error
-    if saved is None:
-        raise ValueError(f"The run {folder.id} is not on disk any more.")
-    return saved
 
 
 @functools.lru_cache(_MOST_REMEMBERED)  # the host asks for the list several times for each prompt

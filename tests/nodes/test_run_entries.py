@@ -85,7 +85,7 @@ def test_a_run_that_cannot_be_read_is_named_in_one_sentence(entries, store):
     data = folder.state_file.read_bytes()
     folder.state_file.write_bytes(data[:-9] + b"123456789")
     with pytest.raises(ValueError, match=f"The run {run.folder.id} cannot be read: state.safetensors is damaged."):
-        entries.read_run(folder)
+        folder.saved()
     folder.state_file.unlink()
     with pytest.raises(ValueError, match="is not on disk any more"):
-        entries.read_run(folder)
+        folder.saved()

@@ -7,7 +7,7 @@ import re
 
 from ..run.pick import pick_word, steps_between
 from ..training.result import describe_states
-from .run_flags import add_runs_flag, read_run, store_of
+from .run_flags import add_runs_flag, store_of
 from .terminal import say
 from .word_files import add_output_flags, output_of, show, write_word
 
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     first, last = (arguments.step, arguments.step) if arguments.step is not None else _window(arguments.average)
     output = output_of(arguments)
-    saved = read_run(store_of(arguments), arguments.run_id)
+    saved = store_of(arguments).find(arguments.run_id).saved()
     steps = steps_between(saved, first, last)
     written = write_word(pick_word(saved, steps), output, arguments)
     say(f"This is {describe_states(steps)} of the run {saved.folder.id}.")

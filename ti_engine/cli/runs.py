@@ -10,7 +10,7 @@ import time
 from ..run.folder import RunFolder
 from ..run.pick import pick_word
 from .run_details import run_details, run_details_text
-from .run_flags import add_runs_flag, read_run, store_of
+from .run_flags import add_runs_flag, store_of
 from .run_text import run_content, run_sentence, run_table
 from .terminal import say, warn
 from .word_files import add_output_flags, output_of, show, write_word
@@ -72,14 +72,14 @@ def _list(arguments: argparse.Namespace) -> int:
 
 
 def _show(arguments: argparse.Namespace) -> int:
-    details = run_details(read_run(store_of(arguments), arguments.id))
+    details = run_details(store_of(arguments).find(arguments.id).saved())
     print(json.dumps(details) if arguments.json else run_details_text(details))
     return 0
 
 
 def _export(arguments: argparse.Namespace) -> int:
     output = output_of(arguments)
-    saved = read_run(store_of(arguments), arguments.id)
+    saved = store_of(arguments).find(arguments.id).saved()
     if not saved.step:
         raise ValueError(f"The run {saved.folder.id} has made no step yet.")
     returned = saved.record.returned

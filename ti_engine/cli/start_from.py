@@ -11,7 +11,6 @@ from ..files import load_embedding
 from ..run.pick import pick_word
 from ..run.store import RunStore
 from ..word.embedding import TokenEmbedding
-from .run_flags import read_run
 
 _RUN = re.compile(r"[0-9a-f]{4,32}")
 
@@ -23,11 +22,11 @@ def read_start(
     "steps", those that the run returned.
 
     source: a file, or, where no file is called so, the beginning of a run's id. Errors as of `load_embedding` and
-    `read_run`.
+    `RunStore.find` and `RunFolder.saved`.
     """
     path = Path(source)
     if _RUN.fullmatch(source) and not path.exists():
-        saved = read_run(store, source)
+        saved = store.find(source).saved()
         if not saved.step:
             raise ValueError(f"The run {saved.folder.id} has made no step yet, so there is nothing to start from.")
         first, last = saved.record.returned[0], saved.record.returned[-1]

@@ -141,6 +141,8 @@ class RunFolder:
             add_evaluations(record, tensors)
         except FileNotFoundError as error:
             raise ValueError("a part of its trajectory is missing.") from error
+        except (KeyError, TypeError) as error:
+            raise ValueError("its state is incomplete.") from error
         shapes = {key: rows.shape for key, rows in vectors_in(tensors).items()}
         if (
             len(record.losses) != facts["step"]
@@ -149,6 +151,17 @@ class RunFolder:
         ):
             raise ValueError("its trajectory is incomplete.")
         return SavedRun(self, tensors, facts, record)
+
+    def saved(self) -> SavedRun:
+        """`read`, for a run that somebody has chosen. Raises ValueError with a sentence that names the run where it
+        cannot be read, or is not there (any more)."""
+        try:
+            saved = self.read()
+        except (ValueError, OSError) as error:
+            raise ValueError(f"The run {self.id} cannot be read: {error}") from error
+        if saved is None:
+            raise ValueError(f"The run {self.id} is not on disk any more, or has no state yet.")
+        return saved
 
     def preview_files(self) -> list[tuple[int | None, Path]]:
         """(step, file) in the order of the steps; the result comes last, with None for its step."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ....ti_engine.run.folder import RunFolder, is_run_id
-from ...run_entries import chosen_run, listed_runs, read_run
+from ...run_entries import chosen_run, listed_runs
 from ...shown.loss_curve import chart_of
 from ..run_store import run_store
 from .progress import RunProgress
@@ -52,7 +52,7 @@ def pictures_of(folder: RunFolder) -> list[dict[str, Any]]:
 
 
 def _saved_message(folder: RunFolder) -> dict[str, Any]:
-    saved = read_run(folder)
+    saved = folder.saved()
     try:
         chart = chart_of(saved.record, int(folder.config()["settings"]["steps"]))
     except (ValueError, KeyError, TypeError, OSError) as error:
