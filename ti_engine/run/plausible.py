@@ -44,7 +44,8 @@ def check_tensors(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> No
             number, _, moment = rest.partition(".")
             single = moment == "step" and _is(tensor, 0, torch.float32)
             whole = moment in ("exp_avg", "exp_avg_sq") and _is(tensor, 2, torch.float32) and tensor.shape in shapes
-            fits = (single or whole) and number.isdecimal() and int(number) < len(vectors)
+            by_row = moment == "exp_avg_sq" and facts["norms"] and tensor.shape in {(rows, 1) for rows, _ in shapes}
+            fits = (single or whole or by_row) and number.isdecimal() and int(number) < len(vectors)
         elif kind == "average":
             fits = rest in vectors and _is(tensor, 2, torch.float32) and tensor.shape == vectors[rest].shape
         elif kind == "reached":
@@ -102,6 +103,7 @@ _FACTS: dict[str, Callable[[Any], bool]] = {
     "seconds": _number,
     "notes": lambda value: isinstance(value, dict) and all(map(_text, value.values())),
     "loss_scale": lambda value: isinstance(value, list) and len(value) == 3 and all(map(_number, value)),
+    "norms": lambda value: isinstance(value, dict) and all(map(_number, value.values())),
     "parts": _positive,
     "cool_down": _none_or(lambda value: isinstance(value, list) and len(value) == 2 and all(map(_count, value))),
     "placeholder": _text,

@@ -51,6 +51,7 @@ def take_snapshot(state: RunState) -> Snapshot:
         "record_parts": record.parts,
         "ran_out_of_memory": record.ran_out_of_memory,
         "nondeterministic": list(record.nondeterministic),
+        "norms": dict(record.norms),
         "last_good": record.last_good,
         "warnings": list(record.warnings),
     }
@@ -61,6 +62,7 @@ def restore_record(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> T
     """The record of a snapshot, still without what grows with a run."""
     return TrainRecord(
         placeholder=facts["placeholder"],
+        norms=facts["norms"],
         every=facts["every"],
         average=_part(tensors, _AVERAGE),
         candidate_losses={_range(name): losses for name, losses in _part(tensors, _CANDIDATE).items()},

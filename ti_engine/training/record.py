@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from ..method.sphere import scaled_to
 from ..word.embedding import TokenEmbedding
 from .result import candidate_states, choose_states, mean_of_states
 
@@ -42,6 +43,8 @@ class TrainRecord:
     warnings: list[str] = field(default_factory=list)
     """About captions in which a text encoder does not read the whole word, before the first update; what happened
     outside of the loop, such as previews that could not be drawn, is the caller's to add."""
+    norms: dict[str, float] = field(default_factory=dict)
+    """Encoder key -> length that its vectors are held at; empty where they may grow."""
     every: int = 1
     """Steps between two states of the trajectory."""
     average: dict[str, Tensor] = field(default_factory=dict)
@@ -79,10 +82,14 @@ class TrainRecord:
         return self._is_average(steps) or all(step in self.trajectory for step in steps)
 
     def mean_vectors(self, steps: range) -> dict[str, Tensor]:
-        """Encoder key -> the mean of the vectors after `steps`. Raises KeyError for a step that it has not."""
+        """Encoder key -> the mean of the vectors after `steps`, of the length that they are held at. Raises KeyError
+        for a step that it has not."""
         if self._is_average(steps):
             return {key: rows.clone() for key, rows in self.average.items()}
-        return mean_of_states([self.trajectory[step] for step in steps])
+        mean = mean_of_states([self.trajectory[step] for step in steps])
+        if len(steps) == 1:
+            return mean
+        return {key: scaled_to(rows, self.norms[key]) if key in self.norms else rows for key, rows in mean.items()}
 
     def _is_average(self, steps: range) -> bool:
         return bool(self.average) and steps == candidate_states(self.last_state)[0]
@@ -114,6 +121,7 @@ class TrainRecord:
             reached={
                 key: rows & _moved([state[key] for state in states.values()]) for key, rows in self.reached.items()
             },
+            norms=self.norms,
             parts=self.parts,
             ran_out_of_memory=out_of_memory if out_of_memory is not None and out_of_memory <= step else None,
             nondeterministic=list(self.nondeterministic),

@@ -10,12 +10,15 @@ import torch
 from torch import Tensor
 
 from ..memory.ladder import Ladder
+from ..method.sphere import SphereAdam
 from ..word.embedding import TokenEmbedding
 from .backend import Backend, EncoderInfo
 from .config import TrainConfig
 from .gradients import LossScale
 from .record import TrainRecord
 from .start_vectors import initial_vectors, trained_encoders
+
+_BETAS = (0.9, 0.99)
 
 
 @dataclass
@@ -30,7 +33,7 @@ class RunState:
 
     step: int
     vectors: dict[str, Tensor]
-    optimizer: torch.optim.AdamW
+    optimizer: torch.optim.Optimizer
     generator: torch.Generator
     loss_scale: LossScale
     parts: int
@@ -85,12 +88,8 @@ class RunState:
     def copy(self) -> RunState:
         """The same state in memory of its own: a run that goes on from it never touches this one."""
         vectors = {key: rows.detach().clone().requires_grad_(rows.requires_grad) for key, rows in self.vectors.items()}
-        trained = [rows for rows in vectors.values() if rows.requires_grad]
-        groups = self.optimizer.param_groups
-        optimizer = torch.optim.AdamW(
-            [{**group, "params": [rows]} for group, rows in zip(groups, trained, strict=True)]
-        )
-        optimizer.load_state_dict(copy.deepcopy(self.optimizer.state_dict()))
+        known = {id(rows): vectors[key] for key, rows in self.vectors.items()}  # the copy optimises the copied vectors
+        optimizer = copy.deepcopy(self.optimizer, known)
         return RunState(
             self.step,
             vectors,
@@ -112,10 +111,12 @@ def start_run(backend: Backend, config: TrainConfig, start: TokenEmbedding | Non
     trained = {key: vectors[key].requires_grad_(True) for key in trained_encoders(backend, config)}
     record = TrainRecord(config.placeholder)
     record.reached = {key: torch.zeros(len(rows), dtype=torch.bool) for key, rows in trained.items()}
+    if config.norm == "vocabulary":
+        record.norms = {key: backend.encoders[key].norm for key in trained}
     return RunState(
         step=0,
         vectors=vectors,
-        optimizer=_adamw(trained, backend.encoders),
+        optimizer=_optimizer(trained, backend.encoders, config),
         generator=torch.Generator().manual_seed(config.seed),
         loss_scale=LossScale(backend.loss_scale, backend.loss_scale),
         parts=config.gradient_accumulation_steps,
@@ -125,8 +126,10 @@ def start_run(backend: Backend, config: TrainConfig, start: TokenEmbedding | Non
     )
 
 
-def _adamw(trained: Mapping[str, Tensor], encoders: Mapping[str, EncoderInfo]) -> torch.optim.AdamW:
-    """AdamW (Loshchilov & Hutter 2017) without weight decay, which would pull the word towards nothing.
+def _optimizer(
+    trained: Mapping[str, Tensor], encoders: Mapping[str, EncoderInfo], config: TrainConfig
+) -> torch.optim.Optimizer:
+    """AdamW (Loshchilov & Hutter 2017) without weight decay, which would pull the word towards nothing, or SphereAdam.
 
     A group for each encoder, with the scale of its vocabulary: gradients are as much smaller as a vocabulary is larger,
     so eps has to be too, for one learning rate to suit all.
@@ -135,4 +138,7 @@ def _adamw(trained: Mapping[str, Tensor], encoders: Mapping[str, EncoderInfo]) -
         {"params": [rows], "scale": (scale := encoders[key].scale), "eps": 1e-8 / scale}
         for key, rows in trained.items()
     ]
-    return torch.optim.AdamW(groups, betas=(0.9, 0.99), weight_decay=0.0)
+    if config.norm == "vocabulary":
+        groups = [{**group, "norm": encoders[key].norm} for key, group in zip(trained, groups, strict=True)]
+        return SphereAdam(groups, _BETAS)
+    return torch.optim.AdamW(groups, betas=_BETAS, weight_decay=0.0)

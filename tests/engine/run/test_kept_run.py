@@ -17,9 +17,9 @@ from ti_engine.training.loop import compare_candidates
 
 
 @pytest.mark.parametrize("until", [0, 1, 13, 29])
-@pytest.mark.parametrize("schedule", ["cosine", "constant"])
-def test_a_broken_run_goes_on_to_the_bit(tmp_path: Path, until: int, schedule: str):
-    config = toy_config(schedule=schedule, num_vectors=2, evaluate_every=7, gradient_clip=0.05)
+@pytest.mark.parametrize(("schedule", "norm"), [("cosine", "free"), ("constant", "free"), ("cosine", "vocabulary")])
+def test_a_broken_run_goes_on_to_the_bit(tmp_path: Path, until: int, schedule: str, norm: str):
+    config = toy_config(schedule=schedule, norm=norm, num_vectors=2, evaluate_every=7, gradient_clip=0.05)
     whole = go_on(RunStore(tmp_path / "whole"), config)
     broken = RunStore(tmp_path / "broken")
     assert not on_disk(go_on(broken, config, until)).finished
