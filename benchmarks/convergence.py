@@ -1,0 +1,128 @@
+"""How many samples a word needs: recipes compared on the same concepts, pictures and noise of the demo model.
+
+    OMP_NUM_THREADS=1 python benchmarks/convergence.py run --out rows.jsonl         8 concepts x 3 seeds, a recipe each
+    OMP_NUM_THREADS=1 python benchmarks/convergence.py run --recipes fast default   some of them
+    python benchmarks/convergence.py table rows.jsonl                               in Markdown
+
+The share learned of a word is (L of the class word - L of the word) / (L of the class word - floor). L is the loss on
+192 draws of 36 fresh renders, none of them a picture that the run learned from. The floor of a concept is the mean of
+the best three of its words, of all recipes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from result_runs import held_out, losses, write_rows
+from result_tables import Row
+
+from ti_engine import TrainConfig, encode_training_set, train
+from ti_engine.demo.concepts import BEYOND, CONCEPTS
+from ti_engine.demo.load import load_demo
+from ti_engine.standalone import DiffusersBackend
+
+SPHERE = dict(
+    norm="vocabulary", learning_rate=0.015, batch_size=4, steps=20, warmup_steps=2, early_stop=False,
+    initial_words="object",
+)  # fmt: skip
+RECIPES: dict[str, dict[str, Any]] = {
+    "default": dict(early_stop=False),
+    "default, batch 4 x 20": dict(early_stop=False, steps=20, batch_size=4),
+    "sphere, 20 x 4": SPHERE,
+    "sphere, 40 x 4": SPHERE | dict(steps=40),
+    "sphere, 20 x 8": SPHERE | dict(batch_size=8),
+    "sphere, class word, 20 x 4": {name: value for name, value in SPHERE.items() if name != "initial_words"},
+}
+REACHED = 0.95
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("run", "table"))
+    parser.add_argument("files", type=Path, nargs="*", help="for table")
+    parser.add_argument("--recipes", nargs="*", default=list(RECIPES), choices=list(RECIPES))
+    parser.add_argument("--concepts", nargs="*", default=[concept.name for concept in BEYOND], choices=list(CONCEPTS))
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
+    parser.add_argument("--draws", type=int, default=192)
+    parser.add_argument("--out", type=Path, default=Path("convergence.jsonl"))
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    if args.what == "table":
+        print(table([json.loads(line) for file in args.files for line in file.read_text("utf-8").splitlines()]))
+    else:
+        write_rows(args.out, runs(args))
+
+
+def runs(args: argparse.Namespace) -> Iterator[tuple[Row, Any]]:
+    backend = load_demo()
+    for recipe in args.recipes:
+        for seed in args.seeds:
+            for name in args.concepts:
+                yield (
+                    {"recipe": recipe, "concept": name, "seed": seed},
+                    partial(measure, backend, RECIPES[recipe], name, seed, args.draws),
+                )
+
+
+def measure(backend: DiffusersBackend, recipe: Mapping[str, Any], name: str, seed: int, draws: int) -> Row:
+    """Seconds of training, samples spent, and the held-out loss: of the class word, after half of the run, after all of
+    it, and of what the run returned."""
+    concept = CONCEPTS[name]
+    settings = {"initial_words": concept.word, **recipe}
+    config = TrainConfig(**settings, seed=seed, resolution=backend.resolution, evaluate_every=0, preview_every=0)
+    began = time.process_time()
+    *_, last = train(backend, encode_training_set(backend, list(concept.training_pictures(seed)), config), config)
+    seconds, record = time.process_time() - began, last.record
+    fresh = concept.pictures(torch.arange(36) % 6, torch.Generator().manual_seed(31337))
+    samples = held_out(backend, encode_training_set(backend, list(fresh), config), config, draws)
+
+    def loss(vectors: Mapping[str, torch.Tensor]) -> float:
+        return float(losses(backend, vectors, samples).mean())
+
+    return {
+        "seconds": seconds,
+        "samples": config.steps * config.batch_size,
+        "class word": loss(backend.word_vectors(concept.word)),
+        "half": loss(record.trajectory[config.steps // 2]),
+        "last": loss(record.trajectory[config.steps]),
+        "returned": loss(record.embedding().vectors),
+    }
+
+
+def table(rows: list[Row]) -> str:
+    """A line for each recipe: mean, worst, and how many runs have learned at least 95 %."""
+    floors = {}
+    for name in {row["run"]["concept"] for row in rows}:
+        ends = sorted(row["returned"] for row in rows if row["run"]["concept"] == name)
+        floors[name] = statistics.fmean(ends[:3])
+    lines = [
+        "| recipe | samples | CPU s | share learned, mean | worst | runs at .95 | last state, mean |",
+        "|" + "---|" * 7,
+    ]
+    for recipe in dict.fromkeys(row["run"]["recipe"] for row in rows):
+        mine = [row for row in rows if row["run"]["recipe"] == recipe]
+        shares = [share(row, row["returned"], floors) for row in mine]
+        last = statistics.fmean(share(row, row["last"], floors) for row in mine)
+        worst = min(range(len(mine)), key=shares.__getitem__)
+        lines.append(
+            f"| {recipe} | {mine[0]['samples']} | {statistics.median(row['seconds'] for row in mine):.1f} | "
+            f"{statistics.fmean(shares):.3f} | {shares[worst]:.2f} ({mine[worst]['run']['concept']}) | "
+            f"{sum(one >= REACHED for one in shares)} of {len(shares)} | {last:.3f} |"
+        )
+    return "\n".join(lines)
+
+
+def share(row: Row, loss: float, floors: Mapping[str, float]) -> float:
+    return (row["class word"] - loss) / (row["class word"] - floors[row["run"]["concept"]])
+
+
+if __name__ == "__main__":
+    main()
