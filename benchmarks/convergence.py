@@ -1,7 +1,7 @@
 """How many samples a word needs: recipes compared on the same concepts, pictures and noise of the demo model.
 
     OMP_NUM_THREADS=1 python benchmarks/convergence.py run --out rows.jsonl         8 concepts x 3 seeds, a recipe each
-    OMP_NUM_THREADS=1 python benchmarks/convergence.py run --recipes fast default   some of them
+    OMP_NUM_THREADS=1 python benchmarks/convergence.py run --recipes "fast, 40 x 4"   some of them
     python benchmarks/convergence.py table rows.jsonl                               in Markdown
 
 The share learned of a word is (L of the class word - L of the word) / (L of the class word - floor). L is the loss on
@@ -28,18 +28,15 @@ from ti_engine import TrainConfig, encode_training_set, train
 from ti_engine.demo.concepts import BEYOND, CONCEPTS
 from ti_engine.demo.load import load_demo
 from ti_engine.standalone import DiffusersBackend
+from ti_engine.training.config import PRESETS
 
-SPHERE = dict(
-    norm="vocabulary", learning_rate=0.015, batch_size=4, steps=20, warmup_steps=2, early_stop=False,
-    initial_words="object",
-)  # fmt: skip
+FAST = PRESETS["fast"] | dict(early_stop=False)
 RECIPES: dict[str, dict[str, Any]] = {
-    "default": dict(early_stop=False),
-    "default, batch 4 x 20": dict(early_stop=False, steps=20, batch_size=4),
-    "sphere, 20 x 4": SPHERE,
-    "sphere, 40 x 4": SPHERE | dict(steps=40),
-    "sphere, 20 x 8": SPHERE | dict(batch_size=8),
-    "sphere, class word, 20 x 4": {name: value for name, value in SPHERE.items() if name != "initial_words"},
+    "default, 150 x 8": dict(early_stop=False),
+    "default, 20 x 8": dict(early_stop=False, steps=20),
+    "fast, 20 x 4": FAST | dict(steps=20, initial_words="object"),
+    "fast, 40 x 4": FAST | dict(initial_words="object"),
+    "fast, 40 x 4, class word": FAST,
 }
 REACHED = 0.95
 
@@ -76,8 +73,8 @@ def measure(backend: DiffusersBackend, recipe: Mapping[str, Any], name: str, see
     """Seconds of training, samples spent, and the held-out loss: of the class word, after half of the run, after all of
     it, and of what the run returned."""
     concept = CONCEPTS[name]
-    settings = {"initial_words": concept.word, **recipe}
-    config = TrainConfig(**settings, seed=seed, resolution=backend.resolution, evaluate_every=0, preview_every=0)
+    settings = {"initial_words": concept.word, **recipe, "evaluate_every": 0}
+    config = TrainConfig(**settings, seed=seed, resolution=backend.resolution)
     began = time.process_time()
     *_, last = train(backend, encode_training_set(backend, list(concept.training_pictures(seed)), config), config)
     seconds, record = time.process_time() - began, last.record

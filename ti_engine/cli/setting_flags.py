@@ -17,7 +17,8 @@ def add_setting_flags(parser: argparse.ArgumentParser) -> None:
         "--preset",
         choices=sorted(PRESETS),
         default="default",
-        help="paper: 5,000 updates of 8 samples at a constant rate, as Gal et al. 2022 trained [default]",
+        help="fast: 40 updates of 4 samples, for the direction of the vectors alone (norm). paper: 5,000 updates of 8 "
+        "samples at a constant rate, as Gal et al. 2022 trained [default]",
     )
     for name in _names():
         _add_setting(settings, name)

@@ -96,7 +96,7 @@ class TrainConfig:
         "free",
         "free: the vectors may grow, and usually end several times as long as a word. vocabulary: after every update "
         "each has the length of a usual word of the model's vocabulary, so only its direction is learned. It learns in "
-        "fewer steps and fits better into sentences; on SDXL less likeness has been published.",
+        "fewer steps, and keeps the place of other words in the prompt; Kim et al. 2025 found less likeness with SDXL.",
         choices=("free", "vocabulary"),
     )
     warmup_steps: int = _setting(10, "Updates over which the learning rate rises from 0.", 0, 1_000_000)
@@ -228,6 +228,16 @@ def setting_limits(name: str) -> dict[str, Any]:
 
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
+    # Words of a usual length, learned with few samples: docs/quality.md compares it on the demo model alone.
+    "fast": dict(
+        steps=40,
+        learning_rate=0.015,
+        batch_size=4,
+        norm="vocabulary",
+        warmup_steps=2,
+        evaluate_every=20,
+        preview_every=20,
+    ),
     # Gal et al. 2022: 5,000 updates of 8 samples, base rate 0.005 times the batch, every noise level, mirror images.
     "paper": dict(
         steps=5000,

@@ -117,7 +117,7 @@ def test_the_paper_preset_is_the_papers():
     )
 
 
-@pytest.mark.parametrize(("name", "changes"), [("fast", {}), ("paper", {"stepz": 1})])
+@pytest.mark.parametrize(("name", "changes"), [("fastest", {}), ("paper", {"stepz": 1})])
 def test_an_unknown_preset_or_change_is_an_error(name, changes: dict[str, Any]):
     with pytest.raises(ValueError, match=r"There is no preset|Unknown setting"):
         TrainConfig.preset(name, **changes)
