@@ -37,6 +37,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "fast, 20 x 4": FAST | dict(steps=20, initial_words="object"),
     "fast, 40 x 4": FAST | dict(initial_words="object"),
     "fast, 40 x 4, class word": FAST,
+    "fast but norm free, 40 x 4": FAST | dict(initial_words="object", norm="free"),
 }
 REACHED = 0.95
 

@@ -193,7 +193,7 @@ def _train(job: Job, root: Path, tell: Callable[..., None]) -> None:
             if step.index % config.preview_every == 0 and step.index not in run.previews:
                 run.keep_preview(step.index, job.draw(step.record.embedding(step.index)))
         run.keep_preview(None, job.draw(state.record.embedding()))
-        run.finish(state)
+        run.finish(state, config)
 
 
 def _watch(places: Counter[str], moment: Moment | None) -> None:

@@ -97,7 +97,7 @@ def measure(backend: Backend, dataset: TrainingSet, config: TrainConfig, root: P
             keep(part, lambda step=step: run.keep(step))
             now = time.perf_counter()
             part.total, mark = part.total + now - mark, now
-        keep(parts[-1], lambda: run.finish(state))
+        keep(parts[-1], lambda: run.finish(state, config))
         parts[-1].total += time.perf_counter() - mark
     return parts
 

@@ -176,5 +176,9 @@ def _compared_words(
     if len(steps) == 1 and steps[0] in spread:
         place = spread.index(steps[0])
         return [*shown[:place], (f"step {steps[0]} (picked)", word), *shown[place + 1 :]]
-    of = f"step {steps[0]}" if len(steps) == 1 else f"mean of {steps[0]} to {steps[-1]}"
+    of = f"step {steps[0]}" if len(steps) == 1 else f"mean of {steps[0]} to {steps[-1]}{_every(steps)}"
     return [*shown, (f"{of} (picked)", word)]
+
+
+def _every(steps: range) -> str:
+    return "" if steps.step == 1 else f", every {steps.step}"

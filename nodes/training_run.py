@@ -11,7 +11,6 @@ from torch import Tensor
 from ..ti_engine import RunState, TokenEmbedding, TrainConfig, encode_training_set, start_run, train
 from ..ti_engine.memory.out_of_memory import is_out_of_memory, out_of_memory_advice
 from ..ti_engine.run.kept_run import KeptRun
-from ..ti_engine.run.key import steps_matter
 from ..ti_engine.training.loop import compare_candidates
 from .host.backend import HostBackend
 from .host.loan.lent_backend import LentBackend
@@ -91,7 +90,7 @@ def learn(
                         raise
                     _log.warning("There is no picture of the learned word: %s", error, exc_info=True)
                 record.warnings += missing_previews(missing)
-                run.finish(state, stopped_by_hand, goes_on=not steps_matter(config))
+                run.finish(state, config, stopped_by_hand)
     except Exception as error:
         if (state is not None and state.record.losses) or not is_out_of_memory(error):
             raise

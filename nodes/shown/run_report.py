@@ -57,6 +57,8 @@ def pick_report(
     """
     end = saved.record.last_state
     lines = [f"{word.placeholder}: {describe_states(steps)} of the run {saved.folder.id}, which has steps 0 to {end}."]
+    if saved.record.every > 1:
+        lines.append(f"The run took so much room that it keeps the vectors of every {saved.record.every} steps only.")
     if steps != saved.record.returned:
         lines.append(f"The run itself returned {describe_states(saved.record.returned)}.")
     lines += size_lines(word)

@@ -44,7 +44,7 @@ def go_on(
             after(run, step.index)
             if step.index == until:
                 return run
-        run.finish(state)
+        run.finish(state, config)
     return run
 
 

@@ -27,7 +27,7 @@ def toy_run(
             if step.index == until:
                 break
         else:
-            run.finish(state)
+            run.finish(state, config)
     found = run.folder.read()
     assert found is not None
     return found

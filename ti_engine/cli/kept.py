@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from ..data.training_set import TrainingSet
 from ..run.kept_run import KeptRun
-from ..run.key import steps_matter
 from ..run.store import RunStore
 from ..training.backend import Backend
 from ..training.config import TrainConfig
@@ -73,7 +72,7 @@ def train_kept(
     if learned.interrupted:
         learned.record.stopped = f"Stopped by hand at step {state.step} of {state.last_step(config)}."
     if learned.record.losses:
-        run.finish(state, learned.interrupted, goes_on=not steps_matter(config))
+        run.finish(state, config, learned.interrupted)
     return Outcome(learned.record, run.seconds, resumed_from, is_beginning, learned.interrupted)
 
 

@@ -15,9 +15,10 @@ class SphereAdam(torch.optim.Optimizer):
     Free vectors grow to several times the length of a word, and a text encoder with normalised layers then loses the
     word's place in the sentence (Kim et al. 2025, arXiv 2512.13672). As there, the gradient is projected onto the
     tangent space and the row is scaled back after the update. Adam's second moment is one number for each row, not for
-    each coordinate: a sphere has no preferred axes, and the step keeps the direction of the gradient.
+    each coordinate: a sphere has no preferred axes, and the step keeps the direction of the mean gradient.
 
-    groups: each with "params", tensors [n, width]; "lr", the root mean square of a coordinate's step; "norm"; "eps".
+    groups: each with "params", tensors [n, width]; "norm"; "eps"; and "lr", about the largest root mean square of a
+    coordinate's step: where gradients agree, a row turns by the angle whose tangent is lr * sqrt(width) / norm.
     """
 
     def __init__(self, groups: list[dict[str, Any]], betas: tuple[float, float]) -> None:

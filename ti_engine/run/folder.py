@@ -31,7 +31,7 @@ This folder is one training run of Textual Inversion.
 config.json        settings, pictures and model, to read
 log.jsonl          one line for each update: step, loss, learning rate, seconds since the start of the run
 state.safetensors  all that the run needs to go on exactly where it was
-trajectory/        the vectors after every update, as long as the run may go on
+trajectory/        the vectors after every update, but for the newest, which the state holds
 previews/          pictures drawn while the run went on, by step, and of its result
 
 Delete the folder to forget the run. Nothing else refers to it.
@@ -131,16 +131,24 @@ class RunFolder:
         """
         if not self.state_file.is_file():
             return None
+        written = self.state_file.stat().st_mtime_ns
+        try:
+            return self._read()
+        except FileNotFoundError as error:
+            if self.state_file.stat().st_mtime_ns == written:
+                raise ValueError("a part of its trajectory is missing.") from error
+        return self._read()  # the run has ended meanwhile, and was thinned
+
+    def _read(self) -> SavedRun:
         tensors, facts = unseal(self.state_file)
-        check_tensors(tensors, check_facts(facts))
+        facts = check_facts(facts)
+        check_tensors(tensors, facts)
         try:
             record = restore_record(tensors, facts)
             for number in range(facts["chunks"]):
                 add_chunk(record, unseal(self.chunk_file(number))[0])
             add_chunk(record, tail_in(tensors))
             add_evaluations(record, tensors)
-        except FileNotFoundError as error:
-            raise ValueError("a part of its trajectory is missing.") from error
         except (KeyError, TypeError) as error:
             raise ValueError("its state is incomplete.") from error
         shapes = {key: rows.shape for key, rows in vectors_in(tensors).items()}

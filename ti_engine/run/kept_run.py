@@ -13,11 +13,13 @@ from torch import Tensor
 
 from ..data.contact_sheet import png_bytes
 from ..files.atomic import append, sync_folder, write_atomically
+from ..training.config import TrainConfig
 from ..training.loop import TrainStep
 from ..training.record import TrainRecord
 from ..training.state import RunState
 from .about import about_again
 from .folder import README, RunFolder, SavedRun
+from .key import steps_matter
 from .saved_state import Snapshot, restore_state, take_snapshot
 from .sealed_file import seal
 from .trajectory import as_tail, chunk_tensors, evaluation_tensors, next_chunk, steps_between_kept, tail_in
@@ -106,17 +108,16 @@ class KeptRun:
             self._write_previews()
         return self.previews[step]
 
-    def finish(self, state: RunState, stopped_by_hand: bool = False, goes_on: bool = True) -> None:
+    def finish(self, state: RunState, config: TrainConfig, stopped_by_hand: bool = False) -> None:
         """After the loop: writes the state with the compared candidates. A run that was stopped by hand or that trouble
-        ended can go on later.
-
-        goes_on: whether more steps would go on from here (see `steps_matter`). If not, a long trajectory is thinned.
+        ended can go on later. Where no run can go on from here, also not with more steps, a long trajectory is thinned.
         """
         if self._is_longer(state):
             return
         finished = not stopped_by_hand and state.record.last_good is None
-        if finished and not goes_on and (every := steps_between_kept(state.record)) > 1:
-            state = replace(state, record=state.record.thinned(every))
+        if finished and steps_matter(config) and (every := steps_between_kept(state.record)) > 1:
+            drawn = {step for step in self.previews if step is not None}  # what a person is most likely to pick
+            state = replace(state, record=state.record.thinned(every, drawn))
         self._latest = take_snapshot(state), finished
         self._write()
 

@@ -47,8 +47,8 @@ def steps_between(saved: SavedRun, first: int, last: int) -> range:
     if not kept or len(asked_for) == 1:
         near = sorted(sorted(record.trajectory, key=lambda step: abs(step - steps[0]))[:2])
         raise ValueError(
-            f"The run no longer has {describe_states(asked_for)}: it is so long that it keeps every {every} steps. "
-            f"Near are steps {near[0]} and {near[1]}."
+            f"The run no longer has {describe_states(asked_for)}: its vectors took so much room that it keeps those of "
+            f"every {every} steps. Near are steps {near[0]} and {near[1]}."
         )
     return kept
 

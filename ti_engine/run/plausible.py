@@ -3,6 +3,7 @@ and anybody can write such a file."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,13 +11,17 @@ import torch
 from torch import Tensor
 
 _LARGEST = 1 << 31  # number of steps, of parts, of chunks
+_RANGE = re.compile(r"(\d{1,10})\.(\d{1,10})")
+_ADDED_LATER = {"every": 1, "norms": {}}
 
 
 def check_facts(facts: Any) -> dict[str, Any]:
-    """The facts of a state as they are. Raises ValueError for others."""
-    if not isinstance(facts, dict) or not all(name in facts and holds(facts[name]) for name, holds in _FACTS.items()):
+    """The facts of a state, with those that older versions did not write. Raises ValueError for others."""
+    facts = {**_ADDED_LATER, **facts} if isinstance(facts, dict) else None
+    if facts is None or not all(name in facts and holds(facts[name]) for name, holds in _FACTS.items()):
         raise ValueError("its state is damaged.")
-    if facts["last_good"] is not None and facts["last_good"] > facts["step"]:
+    good = facts["last_good"]
+    if (good is not None and good > facts["step"]) or (facts["every"] > 1 and not (facts["finished"] and good is None)):
         raise ValueError("its state is damaged.")
     return facts
 
@@ -35,6 +40,8 @@ def check_tensors(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> No
     averages = {name.removeprefix("average.") for name in tensors if name.startswith("average.")}
     if averages != (set() if facts["every"] == 1 else set(vectors)):
         raise ValueError("its average is damaged.")
+    if not set(facts["norms"]) <= set(vectors):
+        raise ValueError("its norms are damaged.")
     if not vectors or not all(_is(rows, 2, torch.float32) for rows in vectors.values()):
         raise ValueError("its vectors are damaged.")
     losses = tensors.get("evaluations", torch.empty(0, 0))
@@ -50,7 +57,9 @@ def check_tensors(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> No
             fits = rest in vectors and _is(tensor, 2, torch.float32) and tensor.shape == vectors[rest].shape
         elif kind == "reached":
             fits = rest in vectors and _is(tensor, 1, torch.bool) and len(tensor) == len(vectors[rest])
-        elif kind in ("candidate", "window_losses"):
+        elif kind == "candidate":
+            fits = tensor.is_floating_point() and tensor.shape == losses.shape[1:] and _steps(rest, facts["step"])
+        elif kind == "window_losses":
             fits = tensor.is_floating_point() and tensor.shape == losses.shape[1:]
         elif kind == "evaluations":
             fits = tensor.ndim == 2 and tensor.is_floating_point() and tensor.shape[1] > 0
@@ -83,6 +92,16 @@ def _number(value: Any) -> bool:
     return type(value) in (int, float) and 0 <= value < 1e300  # neither NaN nor infinity
 
 
+def _length(value: Any) -> bool:
+    return type(value) is float and 0 < value < 1e30
+
+
+def _steps(name: str, last: int) -> bool:
+    """Whether these are the numbers of a range of steps up to the last, such as "5.11"."""
+    numbers = _RANGE.fullmatch(name)
+    return numbers is not None and int(numbers[1]) < int(numbers[2]) <= last + 1
+
+
 def _text(value: Any) -> bool:
     return isinstance(value, str)
 
@@ -103,7 +122,7 @@ _FACTS: dict[str, Callable[[Any], bool]] = {
     "seconds": _number,
     "notes": lambda value: isinstance(value, dict) and all(map(_text, value.values())),
     "loss_scale": lambda value: isinstance(value, list) and len(value) == 3 and all(map(_number, value)),
-    "norms": lambda value: isinstance(value, dict) and all(map(_number, value.values())),
+    "norms": lambda value: isinstance(value, dict) and all(map(_length, value.values())),
     "parts": _positive,
     "cool_down": _none_or(lambda value: isinstance(value, list) and len(value) == 2 and all(map(_count, value))),
     "placeholder": _text,

@@ -73,7 +73,7 @@ class RunStore:
         number = self._newest(key)
         warnings: list[str] = []
         with ExitStack() as locks:
-            problem = self._take_lock(locks, run_id(key, number), waiting, warnings)
+            held, problem = self._take_lock(locks, run_id(key, number), waiting, warnings)
             folder, saved = RunFolder(self._path(key, number)), None
             while os.path.exists(folder.path):  # not Path.exists, which raises where a path is not allowed
                 if not retrain:
@@ -87,10 +87,10 @@ class RunStore:
                         )
                 number += 1
                 folder = RunFolder(self._path(key, number))
-                problem = self._take_lock(locks, folder.id, waiting, warnings)
-            remove_leftovers(folder.path)
-            if saved is not None:
-                folder.remove_chunks(saved.facts["chunks"])
+                held, problem = self._take_lock(locks, folder.id, waiting, warnings)
+            if held:  # else another process may be writing there
+                remove_leftovers(folder.path)
+                folder.remove_chunks(saved.facts["chunks"] if saved else 0)
             run = KeptRun(folder, saved, about, problem)
             run.warnings += warnings
             try:
@@ -143,20 +143,23 @@ class RunStore:
                 newest = number
         return newest
 
-    def _take_lock(self, locks: ExitStack, run: str, waiting: Callable[[str], None], warnings: list[str]) -> str:
-        """Holds the lock of a run until `locks` ends. Returns a sentence where the disk cannot be written; adds one to
-        `warnings` where it takes no locks."""
+    def _take_lock(
+        self, locks: ExitStack, run: str, waiting: Callable[[str], None], warnings: list[str]
+    ) -> tuple[bool, str]:
+        """Holds the lock of a run until `locks` ends; returns whether it does, and a sentence where the disk cannot be
+        written. Adds one to `warnings` where it takes no locks."""
         file = self._lock_file(run)
         try:
             check_writable(file.with_suffix(".json"))
             file.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            return f"The run cannot be kept on disk: {error}"
+            return False, f"The run cannot be kept on disk: {error}"
         try:
             locks.enter_context(hold(file, waiting))
         except NoLockError as error:  # and nothing that `waiting` raises
             warnings.append(f"The run is kept without a lock: {error} Do not train the same run twice at once.")
-        return ""
+            return False, ""
+        return True, ""
 
     def _lock_file(self, run: str) -> Path:
         return self.root / _LOCKS / f"{run}.lock"

@@ -38,7 +38,8 @@ def next_chunk(record: TrainRecord, first: int, step: int) -> range | None:
 def chunk_tensors(record: TrainRecord, steps: range) -> dict[str, Tensor]:
     """The part of a record that belongs to `steps`: of n states.
 
-    vectors.<encoder>: [n, num_vectors, width]. kept: [n], the steps of these states, all but of a thinned record.
+    vectors.<encoder>: [n, num_vectors, width]. kept: [n], the steps of these states: all of `steps`, but of a thinned
+    record. (Older files have no `kept`.)
     losses: in float64, one for each of `steps`, of the update that led there; NaN for step 0.
     """
     kept = [step for step in steps if step in record.trajectory]
@@ -61,11 +62,13 @@ def tail_in(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def add_chunk(record: TrainRecord, tensors: Mapping[str, Tensor]) -> None:
     """Appends what `chunk_tensors` took out. Raises ValueError for tensors that it never gives."""
     vectors = {name.removeprefix(_VECTORS): rows for name, rows in tensors.items() if name.startswith(_VECTORS)}
-    losses, kept = tensors.get("losses"), tensors.get("kept")
-    if not _is_row(losses, torch.float64) or not _is_row(kept, torch.int64) or not vectors:
+    losses, first = tensors.get("losses"), len(record.losses) + 1 if record.trajectory else 0
+    if not _is_row(losses, torch.float64) or not vectors:
+        raise ValueError("a part of the trajectory is incomplete.")
+    kept = tensors.get("kept", torch.arange(first, first + len(losses)))
+    if not _is_row(kept, torch.int64):
         raise ValueError("a part of the trajectory is incomplete.")
     steps = kept.tolist()
-    first = len(record.losses) + 1 if record.trajectory else 0
     whole = steps == sorted(set(steps)) and [steps[0], steps[-1]] == [first, first + len(losses) - 1]
     if not whole or any(
         rows.ndim != 3 or rows.dtype != torch.float32 or len(rows) != len(kept) for rows in vectors.values()

@@ -95,8 +95,9 @@ class TrainConfig:
     norm: str = _setting(
         "free",
         "free: the vectors may grow, and usually end several times as long as a word. vocabulary: after every update "
-        "each has the length of a usual word of the model's vocabulary, so only its direction is learned. It learns in "
-        "fewer steps, and keeps the place of other words in the prompt; Kim et al. 2025 found less likeness with SDXL.",
+        "each has the length of a usual word of the model's vocabulary, so only its direction is learned. Kim et al. "
+        "2025 found that prompts are followed better, with less likeness on SDXL. A step of the same rate turns the "
+        "word farther.",
         choices=("free", "vocabulary"),
     )
     warmup_steps: int = _setting(10, "Updates over which the learning rate rises from 0.", 0, 1_000_000)

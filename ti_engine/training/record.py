@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -128,11 +128,12 @@ class TrainRecord:
             warnings=list(self.warnings),
         )
 
-    def thinned(self, every: int) -> TrainRecord:
+    def thinned(self, every: int, also: Collection[int] = ()) -> TrainRecord:
         """The record without most of its states, for a run that is over: it keeps every `every`-th, the last, the one
-        with the lowest evaluation, and the mean that the run may return. Shares its tensors with this record."""
+        with the lowest evaluation, those of the steps `also`, and the mean that the run may return. Shares its tensors
+        with this record."""
         last, evaluations = self.last_state, {step: loss for step, loss in self.evaluations.items() if loss == loss}
-        kept = {*range(0, last, every), last, min(evaluations, key=evaluations.__getitem__, default=last)}
+        kept = {*range(0, last, every), last, *also, min(evaluations, key=evaluations.__getitem__, default=last)}
         states = {step: self.trajectory[step] for step in sorted(kept)}
         return replace(self, trajectory=states, every=every, average=self.mean_vectors(candidate_states(last)[0]))
 

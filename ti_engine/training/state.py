@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..memory.ladder import Ladder
-from ..method.sphere import SphereAdam
+from ..method.sphere import SphereAdam, scaled_to
 from ..word.embedding import TokenEmbedding
 from .backend import Backend, EncoderInfo
 from .config import TrainConfig
@@ -113,6 +113,9 @@ def start_run(backend: Backend, config: TrainConfig, start: TokenEmbedding | Non
     record.reached = {key: torch.zeros(len(rows), dtype=torch.bool) for key, rows in trained.items()}
     if config.norm == "vocabulary":
         record.norms = {key: backend.encoders[key].norm for key in trained}
+        with torch.no_grad():
+            for key, rows in trained.items():
+                rows.copy_(scaled_to(rows, record.norms[key]))
     return RunState(
         step=0,
         vectors=vectors,

@@ -31,7 +31,7 @@ export function createChosenRun(node, server) {
 
   async function showChosen() {
     const question = ++asked;
-    const run = await server.readRun(idIn(node.entry()));
+    const run = await server.readRun(idIn(node.entry())).catch(() => ({ sentence: "The server does not answer." }));
     if (question !== asked) return;
     shown = run.run ?? null;
     gallery.mark(shown);
@@ -47,7 +47,7 @@ export function createChosenRun(node, server) {
 
     /** The list may have changed as well as what is chosen in it. */
     async showAll() {
-      await Promise.all([showChosen(), server.readNewest().then(gallery.show)]);
+      await Promise.all([showChosen(), server.readNewest().then(gallery.show, () => gallery.show([]))]);
     },
 
     /** A message of the server about a run that goes on. */

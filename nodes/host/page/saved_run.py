@@ -39,7 +39,10 @@ def message_of(run_id: str) -> dict[str, Any]:
     if not is_run_id(run_id):
         run_id = chosen_run(run_store(), run_id).id
     folder = run_store().folder(run_id)
-    return {**(RunProgress.last_message(run_id) or _saved_message(folder)), "pictures": pictures_of(folder)}
+    message = RunProgress.last_message(run_id)
+    if message is None or message["state"] != "running":  # the folder knows more, such as that somebody has deleted it
+        message = _saved_message(folder)
+    return {**message, "pictures": pictures_of(folder)}
 
 
 def pictures_of(folder: RunFolder) -> list[dict[str, Any]]:

@@ -29,7 +29,7 @@ def saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SavedRun:
         state = start_run(backend, config)
         for step in train(backend, noisy_set(backend), config, state):
             kept.keep(step)
-        kept.finish(state)
+        kept.finish(state, config)
     found = kept.folder.read()
     assert found is not None
     return found

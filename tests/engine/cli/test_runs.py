@@ -40,7 +40,7 @@ def toy_run(
             if step.index == until:
                 break
         else:
-            kept.finish(state)
+            kept.finish(state, config)
     written = time.time() - days * 86400
     os.utime(kept.folder.state_file, (written, written))
     saved = kept.folder.read()

@@ -100,6 +100,35 @@ def test_facts_that_are_no_facts_are_refused(store: RunStore, folder: RunFolder,
     assert not store.runs()
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"norms": {"clip_l": 10**200}},
+        {"norms": {"clip_l": 1e299}},
+        {"norms": {"clip_l": 0.0}},
+        {"norms": {"clip_g": 1.0}},
+        {"norms": [1.0]},
+        {"every": 0},
+        {"every": 6, "finished": False},
+        {"every": 6, "last_good": 1},
+        {"every": 6},
+    ],
+)
+def test_facts_that_no_run_has_are_refused(folder: RunFolder, odd: dict[str, Any]):
+    tensors, facts = unseal(folder.state_file)
+    put(folder, tensors, facts | odd)
+    refused(folder)
+
+
+def test_a_run_of_an_older_version_is_read(folder: RunFolder):
+    tensors, facts = unseal(folder.state_file)
+    before = folder.saved().record
+    older = {name: value for name, value in facts.items() if name not in ("every", "norms")}
+    put(folder, {name: tensor for name, tensor in tensors.items() if name != "tail.kept"}, older)
+    after = folder.saved().record
+    assert after.losses == before.losses and after.trajectory.keys() == before.trajectory.keys()
+
+
 def test_tensors_of_another_kind_are_refused(folder: RunFolder):
     tensors, facts = unseal(folder.state_file)
     for name in tensors:
@@ -107,7 +136,15 @@ def test_tensors_of_another_kind_are_refused(folder: RunFolder):
             if tensors[name].shape != odd.shape or tensors[name].dtype != odd.dtype:
                 put(folder, tensors | {name: odd}, facts)
                 refused(folder)
-    for name in ("optimizer.9.step", "optimizer.x.exp_avg", "optimizer.0.exp_inf", "reached.clip_g", "candidate.1"):
+    for name in (
+        "optimizer.9.step",
+        "optimizer.x.exp_avg",
+        "optimizer.0.exp_inf",
+        "reached.clip_g",
+        "candidate.1",
+        "candidate.0.99999999999999999999999999",
+        "average.clip_l",
+    ):
         put(folder, tensors | {name: torch.zeros(())}, facts)
         refused(folder)
     for name in ("generator", "vectors.clip_l", "tail.losses", "tail.vectors.clip_l"):

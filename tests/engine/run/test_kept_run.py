@@ -65,7 +65,7 @@ def test_a_run_that_a_person_or_trouble_ended_goes_on_to_the_bit(tmp_path: Path,
             if step.index == 13 and by_hand:
                 compare_candidates(backend, noisy_set(backend), config, state)
                 break
-        run.finish(state, stopped_by_hand=by_hand)
+        run.finish(state, config, stopped_by_hand=by_hand)
     ended = on_disk(run)
     assert not ended.finished and not ended.is_result_of(config) and (ended.record.stopped is None) == by_hand
     assert 0 < ended.step < 30 and ended.record.result_loss is not None

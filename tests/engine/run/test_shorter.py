@@ -39,7 +39,7 @@ def kept(root: Path, config: TrainConfig, until: int | None = None, backend: Toy
             if step.index == until:
                 break
         else:
-            run.finish(state)
+            run.finish(state, config)
     return state.record
 
 
@@ -72,8 +72,9 @@ def test_initial_words_and_another_placeholder(tmp_path: Path) -> None:
     assert equal(kept(tmp_path, short), trained(short))
 
 
-def test_vectors_that_were_reached_later_count_as_unlearned() -> None:
-    record = trained(config(12, num_vectors=2))
+@pytest.mark.parametrize("norm", ["free", "vocabulary"])
+def test_vectors_that_were_reached_later_count_as_unlearned(norm: str) -> None:
+    record = trained(config(12, num_vectors=2, norm=norm))
     for step in range(4):  # as if the fourth update had been the first with a gradient for it
         record.trajectory[step]["clip_l"][1] = record.trajectory[0]["clip_l"][1]
     assert record.until(3).unlearned() == {"clip_l": [1]}

@@ -1,6 +1,7 @@
 """A long run that is over keeps fewer states, and still gives what it returned to the bit."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -8,10 +9,13 @@ from kept_runs import on_disk
 from toy import ToyBackend, noisy_set, toy_config
 
 from ti_engine import TrainConfig, TrainRecord, start_run, train
+from ti_engine.files.formats.metadata import training_record
+from ti_engine.method.sphere import scaled_to
+from ti_engine.run import folder as folder_module
 from ti_engine.run import kept_run, trajectory
 from ti_engine.run.folder import SavedRun
 from ti_engine.run.kept_run import KeptRun
-from ti_engine.run.key import steps_matter
+from ti_engine.run.lock import NoLockError
 from ti_engine.run.pick import pick_word, spread_steps, steps_between
 from ti_engine.run.store import RunStore
 from ti_engine.training.result import describe_states
@@ -29,7 +33,9 @@ def room_for_eight_states(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kept_run, "PAUSE", 0)
 
 
-def trained(root: Path, until: int | None = None, **changes: object) -> tuple[KeptRun, TrainRecord]:
+def trained(
+    root: Path, until: int | None = None, pictures_at: tuple[int, ...] = (), **changes: object
+) -> tuple[KeptRun, TrainRecord]:
     """The run on disk, and its record in memory with every state."""
     config = toy_config(steps=STEPS, num_vectors=8, evaluate_every=10, learning_rate=0.05, **changes)
     backend = ToyBackend(widths={"clip_l": 400})
@@ -38,9 +44,11 @@ def trained(root: Path, until: int | None = None, **changes: object) -> tuple[Ke
         run.restore(state)
         for step in train(backend, noisy_set(backend), config, state):
             run.keep(step)
+            if step.index in pictures_at:
+                run.keep_preview(step.index, torch.zeros(3, 8, 8))
             if step.index == until:
                 return run, state.record
-        run.finish(state, goes_on=not steps_matter(config))
+        run.finish(state, config)
     return run, state.record
 
 
@@ -48,9 +56,9 @@ def about(config: TrainConfig) -> dict[str, object]:
     return {"settings": config.to_dict(), "model": "toy", "pictures": 4}
 
 
-@pytest.fixture
-def thin(tmp_path: Path) -> tuple[SavedRun, TrainRecord]:
-    run, record = trained(tmp_path)
+@pytest.fixture(params=["free", "vocabulary"])
+def thin(tmp_path: Path, request: pytest.FixtureRequest) -> tuple[SavedRun, TrainRecord]:
+    run, record = trained(tmp_path, norm=request.param)
     return on_disk(run), record
 
 
@@ -91,6 +99,44 @@ def test_a_run_that_can_go_on_keeps_every_state(tmp_path: Path, changes: dict[st
     assert on_disk(run).record.trajectory.keys() == whole.trajectory.keys()
 
 
+def test_steps_with_a_preview_stay(tmp_path: Path) -> None:
+    run, whole = trained(tmp_path, pictures_at=(7, 50))
+    for step in (7, 50):
+        assert torch.equal(on_disk(run).record.trajectory[step]["clip_l"], whole.trajectory[step]["clip_l"])
+
+
+def test_a_reader_gets_the_run_that_ends_while_it_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, _ = trained(tmp_path, until=STEPS - 1)
+    unseal, ended = folder_module.unseal, []
+
+    def end_it(path: Path) -> tuple[dict[str, torch.Tensor], Any]:
+        read = unseal(path)
+        if not ended:
+            ended.append(True)
+            trained(tmp_path)
+        return read
+
+    monkeypatch.setattr(folder_module, "unseal", end_it)
+    assert on_disk(run).finished
+
+
+def test_who_has_no_lock_deletes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process may have written a chunk, and be about to write the state that needs it."""
+
+    def no_lock(*_: object) -> None:
+        raise NoLockError("no locks here")
+
+    run, _ = trained(tmp_path, until=40)
+    ahead = run.folder.chunk_file(99)
+    ahead.write_bytes(b"of another process")
+    monkeypatch.setattr("ti_engine.run.store.hold", no_lock)
+    with RunStore(tmp_path).open(run.id, {}, False, print):
+        assert ahead.exists()
+    monkeypatch.undo()
+    with RunStore(tmp_path).open(run.id, {}, False, print):
+        assert not ahead.exists()
+
+
 def test_a_step_that_is_gone_is_refused_with_its_neighbours(thin: tuple[SavedRun, TrainRecord]) -> None:
     saved, _ = thin
     with pytest.raises(
@@ -106,7 +152,11 @@ def test_a_window_is_the_mean_of_the_states_that_are_left(thin: tuple[SavedRun, 
     assert steps == range(8, 26, 8)
     assert describe_states(steps) == "the mean of the vectors after steps 8 to 24, taken every 8 steps"
     mean = torch.stack([whole.trajectory[step]["clip_l"] for step in (8, 16, 24)]).mean(0)
-    assert torch.equal(pick_word(saved, steps).vectors["clip_l"], mean)
+    expected = scaled_to(mean, whole.norms["clip_l"]) if whole.norms else mean
+    word = pick_word(saved, steps)
+    assert torch.equal(word.vectors["clip_l"], expected)
+    told = training_record(word.metadata)
+    assert (told["returned_steps"], told["returned_every"]) == ([8, 24], 8)
     assert steps_between(saved, -3, -1) == range(STEPS, STEPS + 1)  # the only one left
     with pytest.raises(ValueError, match="no longer has"):
         steps_between(saved, 9, 10)

@@ -60,7 +60,7 @@ def train_demo(models, store, until, previews, about):
                 if step.index == until < STEPS:
                     break
             else:
-                run.finish(state)
+                run.finish(state, config)
             for step in previews:
                 run.keep_preview(step, lent.sample("a photo of S*", state.record.embedding(step), 3, 64))
     return run.folder

@@ -141,6 +141,7 @@ def training_metadata(
         "num_pictures": num_pictures,
         "steps": len(record.losses),
         "returned_steps": [returned[0], returned[-1]],
+        **({} if returned.step == 1 else {"returned_every": returned.step}),
         "never_trained": record.unlearned(),
         "stopped": record.stopped,
         "losses": {str(i + 1): round(record.losses[i], 6) for i in range(0, len(record.losses), stride)},
