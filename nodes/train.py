@@ -23,6 +23,7 @@ from ..ti_engine.run.store import RunStore
 from .host.backend import HostBackend
 from .host.page.progress import RunProgress, workflow_id
 from .host.run_store import run_store
+from .host.text.named_files import core_names_fingerprint
 from .schema import CATEGORY, TIEmbedding, TIRun, TITrainOptions, setting, supported
 from .shown.loss_plot import loss_plot
 from .shown.train_report import train_report
@@ -162,7 +163,9 @@ class Train(io.ComfyNode):
                 _log.warning("%s", warning)
             _log.info("\n".join(plan.describe(names)))
             models = backend.identity()
-            key = secrets.token_hex(16) if models is None else run_key(models, pictures, plan.own, config, start)
+            texts = [*config.templates, config.initial_words, *(text or "" for text in plan.own)]
+            files = core_names_fingerprint(texts)  # the host reads the files of embedding:name
+            key = run_key(f"{models}{files}", pictures, plan.own, config, start) if models else secrets.token_hex(16)
             about = describe_run(config, backend.description, plan.own, len(pictures), start)
             store = run_store()
             with store.open(key, about, config.if_exists == "retrain", progress.phase) as run:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import PurePosixPath
 
 from ....ti_engine.word.families import and_list
@@ -94,7 +94,15 @@ def names_fingerprint(text: str | None) -> str:
     """
     if text is None:
         return folders_fingerprint()
-    named = [tag[1:-1] for tag in re.findall(TAG, text)] + re.findall(_HOST_SYNTAX, text)
+    return _files_fingerprint([tag[1:-1] for tag in re.findall(TAG, text)] + re.findall(_HOST_SYNTAX, text))
+
+
+def core_names_fingerprint(texts: Iterable[str]) -> str:
+    """The same of `embedding:name` alone, for captions, in which `<name>` is no file."""
+    return _files_fingerprint([name for text in texts for name in re.findall(_HOST_SYNTAX, text)])
+
+
+def _files_fingerprint(named: Sequence[str]) -> str:
     if not named:
         return ""
     files, found = embedding_files(), []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import comfy.model_management
+import folder_paths
 import pytest
 import torch
 from in_host import plugin
@@ -95,6 +96,30 @@ def test_a_run_that_an_error_broke_goes_on_to_the_bit(train, monkeypatch):
     resumed = train(anew=False, **SETTINGS)
     assert "Went on from step" in resumed[3]
     assert_equal(whole, resumed)
+
+
+def test_a_file_that_a_caption_names_belongs_to_the_run(train, counted, word, tmp_path, monkeypatch):
+    folder = tmp_path / "embeddings"
+    folder.mkdir()
+    extensions = folder_paths.folder_names_and_paths["embeddings"][1]
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, "embeddings", ([str(folder)], extensions))
+    captions = ["S* like embedding:cat\nS*"]
+
+    def save(name, length):
+        vectors = word().vectors["clip_l"] * length
+        embedding = plugin("ti_engine").TokenEmbedding({"clip_l": vectors}, "S*")
+        plugin("ti_engine.files").save_embedding(embedding, folder / f"{name}.safetensors", overwrite=True)
+
+    settings = dict(captions=captions, **SETTINGS)
+    save("cat", 1)
+    train(anew=False, **settings)
+    trained = len(counted)
+    save("dog", 1)  # which no caption names
+    train(anew=False, **settings)
+    assert len(counted) == trained
+    save("cat", 2)
+    train(anew=False, **settings)
+    assert len(counted) > trained
 
 
 def test_pressing_run_twice_trains_once(train, counted):
