@@ -117,7 +117,7 @@ class RunStore:
     def shrink(self, most_bytes: float, spared: str = "") -> list[RunSummary]:
         """Deletes finished runs, the oldest first, until all runs take up at most `most_bytes`; returns those deleted.
 
-        spared: id of a run that stays. Runs that can still go on are never deleted.
+        spared: id of a run that stays. Unfinished runs are never deleted.
         """
         runs = self.runs()
         total, deleted = sum(run.size for run in runs), []

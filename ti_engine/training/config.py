@@ -155,8 +155,8 @@ class TrainConfig:
     )
     runs_gb: float = _setting(
         2.0,
-        "Gigabytes that all runs on disk may take up. Above that the oldest finished ones are deleted, but none that "
-        "can still go on.",
+        "Gigabytes that all runs on disk may take up. Above that the oldest finished ones are deleted, but no "
+        "unfinished one.",
         0,
         math.inf,
     )
