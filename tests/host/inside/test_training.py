@@ -79,6 +79,15 @@ def test_the_same_seed_gives_the_same_bits(train):
     assert not torch.equal(first, vectors(train(seed=[4])))
 
 
+def test_a_word_can_be_held_at_the_length_of_a_word(train, backend):
+    result = train(options=[{"norm": "vocabulary", "warmup_steps": 0}])
+    expected = torch.tensor(backend.encoders["clip_l"].norm)
+    torch.testing.assert_close(vectors(result).norm(dim=1), expected.expand(1), rtol=1e-5, atol=0)
+    assert not torch.equal(vectors(result), vectors(train()))
+    again = train(anew=False, options=[{"norm": "vocabulary", "warmup_steps": 0}])
+    assert not torch.equal(vectors(again), vectors(train(anew=False)))  # each setting has a run of its own
+
+
 @pytest.mark.parametrize("breaks", [False, True])
 @pytest.mark.parametrize("asked", ["", "2"])
 def test_the_demo_model_computes_with_one_thread_unless_more_are_asked_for(train, monkeypatch, asked, breaks):
