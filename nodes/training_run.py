@@ -36,7 +36,7 @@ def learn(
     """
     progress.phase(f"encoding {len(pictures)} pictures")
     dataset = encode_training_set(backend, pictures, config, own_captions)
-    prompt = _PREVIEW_PROMPTS[config.what].format(config.placeholder)
+    prompt = _PREVIEW_PROMPTS[config.what].format(config.in_prompt())
 
     missing: list[int] = []
 

@@ -38,6 +38,8 @@ def train_report(
     ]
     lines += captions
     lines.append(start_sentence(backend, config, start))
+    if config.class_noun:
+        lines.append(f"Write {config.in_prompt()} in prompts: the word was learned with the noun behind it.")
     lines += loss_lines(record)
     if record.stopped:
         lines.append(f"Ended early: {record.stopped}")

@@ -137,6 +137,8 @@ def _announce(
     for line in captions.describe(pictures.names):
         say(line)
     say(start_sentence(backend, config, start))
+    if config.class_noun:
+        say(f"Write {config.in_prompt()} in prompts: the word is learned with the noun behind it.")
     warn(setting_warnings(backend, config, len(pictures.files), start) + captions.warnings)
     warn(picture_warnings(pictures.pictures, pictures.names, config.resolution))
 

@@ -108,9 +108,11 @@ class CaptionSource:
         return templates[int(torch.randint(len(templates), (1,), generator=generator))]
 
 
-def templates_for(what: str, custom: Sequence[str] = ()) -> Sequence[str]:
-    """The contexts that belong to a setting of `TrainConfig.what`."""
-    return {"object": OBJECT_TEMPLATES, "style": STYLE_TEMPLATES, "custom": tuple(custom)}[what]
+def templates_for(what: str, custom: Sequence[str] = (), class_noun: str = "") -> Sequence[str]:
+    """The contexts that belong to a setting of `TrainConfig.what`, with the class noun behind the word if there is
+    one."""
+    templates = {"object": OBJECT_TEMPLATES, "style": STYLE_TEMPLATES, "custom": tuple(custom)}[what]
+    return [text.replace("{}", f"{{}} {class_noun}") for text in templates] if class_noun else templates
 
 
 def _fill(text: str, placeholder: str) -> str:

@@ -161,6 +161,13 @@ class TrainConfig:
         math.inf,
     )
 
+    class_noun: str = _setting(
+        "",
+        "A noun that the paper's captions for objects put behind the word: with heart they read \"a photo of a S* "
+        "heart\". Write S* heart in prompts, too. The noun says what kind of thing it is and the word only how it "
+        "looks, so two words in one picture are told apart better. Without its noun such a word means less.",
+    )
+
     def __post_init__(self) -> None:
         for setting in fields(self):
             self._check(setting.name, setting.default, setting.metadata)
@@ -179,6 +186,18 @@ class TrainConfig:
         if self.templates and self.what != "custom":
             raise ValueError(f"templates are used with what = custom only; what is {self.what}, change one of them.")
         check_placeholder(self.placeholder)
+        object.__setattr__(self, "class_noun", " ".join(self.class_noun.split()))
+        if self.class_noun and self.what != "object":
+            raise ValueError(
+                f"class_noun goes with what = object only; what is {self.what}, so write the noun {self.class_noun!r} "
+                "into your own captions, or change one of the two."
+            )
+        if any(sign in self.class_noun for sign in "{}[]<>"):
+            raise ValueError(f"class_noun must be plain words, such as: heart; got {self.class_noun!r}.")
+
+    def in_prompt(self) -> str:
+        """What to write in prompts: the placeholder, and behind it the class noun if there is one."""
+        return f"{self.placeholder} {self.class_noun}".rstrip()
 
     def _check(self, name: str, default: Any, limits: Mapping[str, Any]) -> None:
         value = getattr(self, name)

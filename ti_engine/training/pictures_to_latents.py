@@ -25,7 +25,7 @@ def encode_training_set(
     """
     if captions and len(captions) != len(pictures):
         raise ValueError(f"There are {len(captions)} captions for {len(pictures)} pictures; give one each or none.")
-    templates = templates_for(config.what, config.templates)
+    templates = templates_for(config.what, config.templates, config.class_noun)
     if config.what != "custom" and any(len(split_at_placeholder(text, config.placeholder)) > 1 for text in templates):
         raise ValueError(
             f"The training captions hold the word {config.placeholder!r} themselves, so it cannot be the new word; "

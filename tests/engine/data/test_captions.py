@@ -16,6 +16,12 @@ def test_each_kind_of_slot_takes_the_word(template):
     assert fill_slot(template, "S*") == "a photo of S*"
 
 
+def test_a_class_noun_stands_behind_the_word_in_every_context():
+    templates = templates_for("object", class_noun="heart")
+    captions = [fill_slot(text, "S*") for text in templates]
+    assert captions == [fill_slot(text, "S*") + " heart" for text in OBJECT_TEMPLATES]
+
+
 @pytest.mark.parametrize(
     ("template", "caption"),
     [

@@ -47,6 +47,8 @@ from ti_engine import PRESETS, TrainConfig
         ("templates", "a photo of {}", "list of texts"),
         ("templates", (1,), "list of texts"),
         ("templates", ("a photo of {}",), "what = custom only"),
+        ("class_noun", 3, "a text"),
+        ("class_noun", "a {} heart", "plain words"),
         ("placeholder", "", "is empty"),
         ("placeholder", "  ", "is empty"),
         ("placeholder", " S*", "a space at its ends"),
@@ -121,3 +123,14 @@ def test_the_paper_preset_is_the_papers():
 def test_an_unknown_preset_or_change_is_an_error(name, changes: dict[str, Any]):
     with pytest.raises(ValueError, match=r"There is no preset|Unknown setting"):
         TrainConfig.preset(name, **changes)
+
+
+def test_a_class_noun_is_part_of_what_prompts_say():
+    assert TrainConfig(class_noun=" red  heart ").in_prompt() == "S* red heart"
+    assert TrainConfig(placeholder="T*").in_prompt() == "T*"
+
+
+@pytest.mark.parametrize("what, more", [("style", {}), ("custom", {"templates": ("a {}",)})])
+def test_a_class_noun_is_refused_where_no_caption_for_objects_is_used(what, more):
+    with pytest.raises(ValueError, match="class_noun goes with what = object only"):
+        TrainConfig(class_noun="heart", what=what, **more)

@@ -130,10 +130,11 @@ def training_metadata(
     if not those that the run returned. The loss curve is thinned to MAX_CURVE_POINTS.
     """
     returned = record.returned if returned is None else returned
+    settings = dict(config) if isinstance(config, Mapping) else config.to_dict()
     stride = max(1, math.ceil(len(record.losses) / MAX_CURVE_POINTS))
     content = {
         "version": 1,
-        "settings": dict(config) if isinstance(config, Mapping) else config.to_dict(),
+        "settings": settings,
         "versions": {"textual_inversion": VERSION, "torch": torch.__version__},
         "model": {"name": model_name, "sha256": model_hash, "fingerprint": model_fingerprint},
         "started_from": None if started_from is None else dict(started_from),
@@ -147,4 +148,6 @@ def training_metadata(
         "losses": {str(i + 1): round(record.losses[i], 6) for i in range(0, len(record.losses), stride)},
         "evaluations": {str(step): round(loss, 6) for step, loss in record.evaluations.items()},
     }
-    return {RECORD_KEY: json.dumps(content, ensure_ascii=False)}
+    noun = settings.get("class_noun")
+    hint = description_metadata(usage_hint=f"Learned with the noun {noun!r} behind it; write it so.") if noun else {}
+    return {RECORD_KEY: json.dumps(content, ensure_ascii=False), **hint}
