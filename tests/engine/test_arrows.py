@@ -14,10 +14,11 @@ MAY_IMPORT = {
     "data": {"word"},
     "files": {"word"},
     "training": BELOW_TRAINING,
+    "evaluation": {"data", "word"},
     "run": {"files", "training", *BELOW_TRAINING},
     "standalone": {"training", *BELOW_TRAINING},
-    "demo": {"cli", "standalone", "training", "files", *BELOW_TRAINING},
-    "cli": {"demo", "run", "standalone", "training", "files", *BELOW_TRAINING},
+    "demo": {"cli", "evaluation", "standalone", "training", "files", *BELOW_TRAINING},
+    "cli": {"demo", "evaluation", "run", "standalone", "training", "files", *BELOW_TRAINING},
 }
 
 

@@ -1,0 +1,86 @@
+"""Pictures as image towers were trained on them: scaled, cropped and normalised as a folder's settings say.
+
+The numbers are those of transformers' processors with Pillow: 8 bit levels, scaled first across, then down, rounded in
+between. CLIP's own code does the same. What lies outside of the central square is cut off, as it is in training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_MODES = {2: "bilinear", 3: "bicubic"}  # Pillow's numbers
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """size: the shorter side in pixels, or (height, width). crop: side of the central square; None: the whole."""
+
+    size: int | tuple[int, int] = 224
+    crop: int | None = 224
+    mean: Sequence[float] = CLIP_MEAN
+    std: Sequence[float] = CLIP_STD
+    mode: str = "bicubic"
+
+    def __call__(self, pictures: Sequence[Tensor]) -> Tensor:
+        """Pictures [3, H, W] in 0..1 of any sizes -> [N, 3, h, w], normalised, in float32."""
+        levels = torch.stack([self._square(picture) for picture in pictures]) / 255
+        mean, std = (levels.new_tensor(values)[:, None, None] for values in (self.mean, self.std))
+        return (levels - mean) / std
+
+    def _square(self, picture: Tensor) -> Tensor:
+        levels = (picture.float().cpu().clamp(0, 1) * 255).round()
+        height, width = levels.shape[1:]
+        if isinstance(self.size, int):
+            short, long = self.size, int(self.size * max(height, width) / min(height, width))
+            size = (long, short) if width <= height else (short, long)
+        else:
+            size = self.size
+        for step in ((height, size[1]), size):
+            if tuple(levels.shape[1:]) != step:
+                scaled = F.interpolate(levels[None], size=step, mode=self.mode, antialias=True)[0]
+                levels = scaled.round().clamp(0, 255)
+        if self.crop is None:
+            return levels
+        top, left = (size[0] - self.crop) // 2, (size[1] - self.crop) // 2
+        return levels[:, top : top + self.crop, left : left + self.crop]
+
+
+def read_preprocessing(settings: Mapping[str, Any], default: Preprocessing, name: str) -> Preprocessing:
+    """What a preprocessor_config.json asks for, and `default` where it says nothing.
+
+    name: of the folder, for errors. Raises ValueError for settings of another kind than CLIP's and DINO's.
+    """
+    size = _side(settings.get("size"), ("shortest_edge",)) or _pair(settings.get("size")) or default.size
+    crop = _side(settings.get("crop_size"), ("height", "shortest_edge")) or default.crop
+    crop = crop if settings.get("do_center_crop", default.crop is not None) else None
+    mode = _MODES.get(int(settings.get("resample") or 3))
+    mean, std = (tuple(settings.get(key) or getattr(default, key[6:])) for key in ("image_mean", "image_std"))
+    shorter = size if isinstance(size, int) else min(size)
+    square = crop is not None or not isinstance(size, int)
+    usual = settings.get("do_resize", True) and settings.get("do_normalize", True) and settings.get("do_rescale", True)
+    if mode is None or not usual or not square or (crop or 0) > shorter or len(mean) != 3 or len(std) != 3:
+        raise ValueError(
+            f"{name}/preprocessor_config.json asks for pictures in a way that is not known here; a folder of CLIP or "
+            "DINO scales, crops to a square and normalises three channels."
+        )
+    return Preprocessing(size, crop, mean, std, mode)
+
+
+def _side(value: Any, keys: Sequence[str]) -> int | None:
+    if isinstance(value, Mapping):
+        value = next((value[key] for key in keys if value.get(key)), None)
+    return int(value) if isinstance(value, int) and value > 0 else None
+
+
+def _pair(value: Any) -> tuple[int, int] | None:
+    if isinstance(value, Mapping) and value.get("height") and value.get("width"):
+        return int(value["height"]), int(value["width"])
+    return None
