@@ -1,4 +1,5 @@
-"""The command line: `textual-inversion train`, `generate`, `inspect`, `convert`, `merge`, `extract`, `runs`, `pick`."""
+"""The command line: `textual-inversion` with `train`, `generate`, `evaluate`, `inspect`, `convert`, `merge`, `extract`,
+`runs` and `pick`."""
 
 from .main import main
 

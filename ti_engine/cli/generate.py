@@ -16,6 +16,7 @@ from ..standalone import DiffusersBackend
 from ..training.backend import Words
 from ..word.placeholder import composed, other_names, split_at_placeholders, where_else
 from .model_flags import add_model_flags, open_model
+from .numbers import check_range
 
 DESCRIPTION = "Draw a prompt with one or several learned words."
 
@@ -56,11 +57,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    _check_range("--num-images", arguments.num_images, 1, 10_000)
-    _check_range("--seed", arguments.seed, 0, _MAX_SEED - arguments.num_images)
-    _check_range("--steps", arguments.steps, 1, 1000)
+    check_range("--num-images", arguments.num_images, 1, 10_000)
+    check_range("--seed", arguments.seed, 0, _MAX_SEED - arguments.num_images)
+    check_range("--steps", arguments.steps, 1, 1000)
     if arguments.guidance is not None:
-        _check_range("--guidance", arguments.guidance, 0, 1000)
+        check_range("--guidance", arguments.guidance, 0, 1000)
     seeds = list(range(arguments.seed, arguments.seed + arguments.num_images))
     folder = Path(arguments.output)
     files = [folder / f"{seed}.png" for seed in seeds]
@@ -127,8 +128,3 @@ def _check_prompts(arguments: argparse.Namespace, words: Words) -> None:
             f"The prompt holds {', '.join(unknown)}, which no --embedding is called and which would be drawn as text; "
             "take it out, or call a word so with --placeholder."
         )
-
-
-def _check_range(flag: str, value: float, low: int, high: int) -> None:
-    if not low <= value <= high:
-        raise ValueError(f"{flag} must be from {low} to {high}, got {value}.")

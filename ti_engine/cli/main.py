@@ -17,6 +17,7 @@ PROGRAM = "textual-inversion"
 COMMANDS = {
     "train": "learn a word from pictures",
     "generate": "pictures of a prompt with a learned word",
+    "evaluate": "how good a learned word is, in numbers",
     "inspect": "what an embedding file holds",
     "convert": "an embedding file for another program",
     "merge": "one word of several, or arithmetic with words",
@@ -34,6 +35,7 @@ examples:
   textual-inversion train cat1.jpg cat2.jpg cat3.jpg --model demo --output cat.safetensors
   textual-inversion train cats/ --model ./stable-diffusion-v1-5 --initial-words cat --num-vectors 2
   textual-inversion generate "a painting of S*" --model demo --embedding cat.safetensors --output pictures
+  textual-inversion evaluate cat.safetensors --model demo --pictures cats/ --json scores.json
   textual-inversion inspect cat.safetensors --json
   textual-inversion convert cat.pt --for diffusers --output cat.safetensors
   textual-inversion merge cat.safetensors dog.safetensors --weights 0.6 0.4 --output catdog.safetensors

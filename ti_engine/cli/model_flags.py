@@ -40,9 +40,8 @@ def add_model_flags(parser: argparse.ArgumentParser, required: bool = True) -> N
     )
 
 
-def open_model(arguments: argparse.Namespace) -> DiffusersBackend:
-    """The model that the flags name. ValueError or OSError with a sentence if there is none."""
-
+def device_of(arguments: argparse.Namespace) -> str:
+    """The device that the flags name, or else the fastest of this machine. ValueError where it is not there."""
     device = arguments.device
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
@@ -50,6 +49,12 @@ def open_model(arguments: argparse.Namespace) -> DiffusersBackend:
         torch.zeros(1, device=device).item()  # "meta" has no numbers
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"There is no device {device!r} here; try --device cpu.") from error
+    return device
+
+
+def open_model(arguments: argparse.Namespace) -> DiffusersBackend:
+    """The model that the flags name. ValueError or OSError with a sentence if there is none."""
+    device = device_of(arguments)
     _quieten_libraries()
     dtype: torch.dtype = getattr(torch, arguments.precision)
     if arguments.model == "demo":

@@ -1,12 +1,8 @@
-"""Makes `small_towers` importable by the tests of this folder."""
+"""A small CLIP and a small DINO for the tests of this folder."""
 
-import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
 from small_towers import write_clip, write_dino
 
 

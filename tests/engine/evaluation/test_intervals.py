@@ -9,6 +9,7 @@ from ti_engine.evaluation.intervals import Estimate, mean_among_themselves, mean
 
 
 def test_the_mean_of_pairs_resamples_both_sets() -> None:
+    torch.manual_seed(0)
     rows = torch.rand(20, 1).double() + torch.zeros(1, 6).double()  # pictures differ, references do not
     columns = torch.zeros(20, 1).double() + torch.rand(1, 6).double()
     for cosines in (rows, columns):

@@ -19,7 +19,7 @@ def write_clip(folder: Path) -> Path:
     torch.manual_seed(0)
     shape = dict(hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2, projection_dim=24)
     config = transformers.CLIPConfig(
-        text_config=dict(vocab_size=600, max_position_embeddings=16, bos_token_id=0, eos_token_id=1, **shape),
+        text_config=dict(vocab_size=600, max_position_embeddings=64, bos_token_id=0, eos_token_id=1, **shape),
         vision_config=dict(image_size=SIDE, patch_size=8, **shape),
         projection_dim=24,
     )

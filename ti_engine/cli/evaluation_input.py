@@ -1,0 +1,91 @@
+"""What `textual-inversion evaluate` compares with, and by what: checked before any model is opened."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..data.picture_files import PictureFiles, read_pictures
+from ..evaluation.clip_folder import ClipFolder
+from ..evaluation.dino_folder import DinoFolder
+from ..evaluation.foreground import foreground
+from ..evaluation.scorer import Scorer
+from .model_flags import device_of
+
+_SHAPES = 0.02  # by which the shapes of a picture and its mask may differ: a pixel of rounding
+
+
+@dataclass(frozen=True)
+class Compared:
+    """training: pictures as they are. references: what generated pictures are compared with, without their background
+    where there are masks. held_out: whether the references were not trained on."""
+
+    training: list[Tensor]
+    references: list[Tensor]
+    held_out: bool
+    names: list[str]
+    masked: bool
+    warnings: list[str]
+
+
+def read_compared(pictures: Sequence[str], held_out: Sequence[str], masks: str | None) -> Compared:
+    """Pictures and masks from files and folders. ValueError for a held-out picture that is a training picture too, and
+    for a mask that is missing or does not fit its picture."""
+    in_use = [*held_out, *([] if masks is None else [masks])]
+    training = read_pictures(pictures, in_use)
+    chosen = read_pictures(held_out, [] if masks is None else [masks]) if held_out else training
+    if held_out:
+        _check_apart(training, chosen)
+    references = chosen.pictures
+    if masks is not None:
+        pairs = zip(references, _masks_of(chosen, Path(masks)), strict=True)
+        references = [foreground(picture, mask) for picture, mask in pairs]
+    warnings = training.warnings + (chosen.warnings if held_out else [])
+    return Compared(training.pictures, references, bool(held_out), chosen.names, masks is not None, warnings)
+
+
+def folder_scorers(arguments: argparse.Namespace) -> list[Scorer]:
+    """CLIP and DINO from the folders that the flags name; nothing is loaded yet. Errors as of the two classes."""
+    scorers: list[Scorer] = []
+    if arguments.clip is not None or arguments.dino is not None:
+        device = device_of(arguments)
+        if arguments.clip is not None:
+            scorers.append(ClipFolder(arguments.clip, device))
+        if arguments.dino is not None:
+            scorers.append(DinoFolder(arguments.dino, device))
+    return scorers
+
+
+def _check_apart(training: PictureFiles, held_out: PictureFiles) -> None:
+    for name, picture in zip(held_out.names, held_out.pictures, strict=True):
+        for own, trained in zip(training.names, training.pictures, strict=True):
+            if picture.shape == trained.shape and torch.equal(picture, trained):
+                raise ValueError(
+                    f"The held-out picture {name} is the training picture {own}; hold out one that was not trained on."
+                )
+
+
+def _masks_of(pictures: PictureFiles, folder: Path) -> list[Tensor]:
+    """A mask [h, w] in 0..1 for each picture: the picture in `folder` of the same name, whatever its ending."""
+    if not folder.is_dir():
+        raise ValueError(f"--masks names no folder: {folder}.")
+    masks = read_pictures([folder])
+    by_stem = {file.stem: mask.mean(0) for file, mask in zip(masks.files, masks.pictures, strict=True)}
+    found = []
+    for file, name, picture in zip(pictures.files, pictures.names, pictures.pictures, strict=True):
+        mask = by_stem.get(file.stem)
+        if mask is None:
+            raise ValueError(f"There is no mask of {name} in {folder}; call it {file.stem}.png, white on the thing.")
+        ratio = mask.shape[1] * picture.shape[1] / (mask.shape[0] * picture.shape[2])
+        if abs(ratio - 1) > _SHAPES:
+            sizes = [f"{tensor.shape[-1]} x {tensor.shape[-2]}" for tensor in (mask, picture)]
+            raise ValueError(
+                f"The mask of {name} is {sizes[0]} pixels, the picture {sizes[1]}; give it the same shape."
+            )
+        found.append(mask)
+    return found
