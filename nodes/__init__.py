@@ -15,6 +15,7 @@ from .load_run import LoadRun
 from .merge_embeddings import MergeEmbeddings
 from .pick_step import PickStep
 from .save_embedding import SaveEmbedding
+from .score_images import ScoreImages
 from .train import Train
 from .train_options import TrainOptions
 
@@ -29,6 +30,7 @@ NODES: list[type[io.ComfyNode]] = [
     TrainOptions,
     LoadRun,
     PickStep,
+    ScoreImages,
 ]
 
 
