@@ -97,6 +97,40 @@ def test_held_out_pictures_and_masks_change_what_is_compared(capsys: Output, din
     assert "Compared with the held-out pictures, each without its background: c.png." in out
 
 
+def test_another_model_is_scored_by_the_folders_alone(capsys: Output, clip: str, dino: str) -> None:
+    from small_pipelines import build_pipeline
+
+    pipeline = build_pipeline("sd1", torch.float32)
+    pipeline.save_pretrained("sd")
+    width = pipeline.text_encoder.config.hidden_size
+    save_embedding(TokenEmbedding({"clip_l": torch.randn(1, width)}), "small.safetensors")
+    flags = [
+        "--pictures",
+        "a.png",
+        "b.jpg",
+        "--model",
+        "sd",
+        "--num-images",
+        "1",
+        "--steps",
+        "1",
+        "--resolution",
+        "64",
+        "--quiet",
+    ]
+    word = ["evaluate", "small.safetensors", *flags]
+    assert main([*word, "--clip", clip, "--dino", dino, "--json", "both.json"]) == 0
+    both = json.loads(Path("both.json").read_text())
+    assert [one["scorer"] for one in both["scores"]] == ["CLIP small-clip", "DINO small-dino"]
+    assert list(both["scores"][0]["groups"]) == list(evaluate.PROMPTS) == list(both["prompts"])
+    assert "judge" not in both and both["scores"][1]["text"] is None
+    capsys.readouterr()
+    assert main([*word, "--dino", dino, "--json", "dino.json"]) == 0
+    alone = json.loads(Path("dino.json").read_text())
+    assert alone["scores"] == [{**both["scores"][1], "groups": {}}]  # no prompt was drawn whose text nothing reads
+    assert "Missing: text (editability), which needs a CLIP" in capsys.readouterr().out
+
+
 def test_a_concept_of_the_benchmark_is_scored_against_fresh_renders(capsys: Output, monkeypatch) -> None:
     class Short(evaluate.ConceptScorer):
         def __init__(self, judge, concepts):
