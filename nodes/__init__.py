@@ -6,6 +6,7 @@ import logging
 
 from comfy_api.latest import ComfyExtension, io
 
+from .dial import Dial
 from .encode_prompt import EncodePrompt
 from .host.page.routes import add_routes
 from .inspect_embedding import InspectEmbedding
@@ -30,6 +31,7 @@ NODES: list[type[io.ComfyNode]] = [
     TrainOptions,
     LoadRun,
     PickStep,
+    Dial,
     ScoreImages,
 ]
 

@@ -10,12 +10,11 @@ from comfy_api.latest import io
 
 from ..ti_engine import DEFAULT_PLACEHOLDER, TokenEmbedding
 from ..ti_engine.files.formats.metadata import description_metadata
-from ..ti_engine.word.families import describe_widths
 from ..ti_engine.word.inspection import vector_warnings
 from ..ti_engine.word.merging import merge
 from ..ti_engine.word.placeholder import check_placeholder
 from .host.models.vocabulary import ClipVocabulary
-from .host.text.words import vectors_for
+from .host.text.words import fitted
 from .schema import CATEGORY, TIEmbedding, supported
 from .shown.embedding_report import size_lines
 
@@ -126,7 +125,7 @@ class MergeEmbeddings(io.ComfyNode):
             )
         vocabulary = None
         if clip is not None and (added or subtracted or rescale):
-            given, vocabulary = _for_clip(clip, given), ClipVocabulary(clip)
+            given, vocabulary = [fitted(clip, word) for word in given], ClipVocabulary(clip)
         words = list(zip(_names(given), given, strict=True))
         result = merge(words, _METHODS[method], weights, added, subtracted, num_vectors, rescale, vocabulary)
         merged = replace(result.word, placeholder=placeholder)
@@ -139,21 +138,6 @@ class MergeEmbeddings(io.ComfyNode):
         lines += [f"Warning: {warning}" for warning in [*vector_warnings(merged, vocabulary), *result.warnings]]
         report = "\n".join(lines)
         return io.NodeOutput(merged, report, ui={"text": [report]})
-
-
-def _for_clip(clip: Any, words: Sequence[TokenEmbedding]) -> list[TokenEmbedding]:
-    """`words` under the CLIP's own encoder keys. ValueError if one of them does not fit it."""
-    fitting = []
-    for word in words:
-        vectors = vectors_for(clip, word)
-        if len(vectors) < len(word.vectors):
-            holds, takes = ({key: rows.shape[1] for key, rows in v.items()} for v in (word.vectors, vectors))
-            raise ValueError(
-                f"{word.placeholder} holds {describe_widths(holds)}, and this CLIP has {describe_widths(takes)} alone; "
-                "connect the CLIP of the model that the word was trained on."
-            )
-        fitting.append(replace(word, vectors=vectors))
-    return fitting
 
 
 def _names(words: Sequence[TokenEmbedding]) -> list[str]:

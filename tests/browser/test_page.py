@@ -30,7 +30,7 @@ pytestmark = pytest.mark.browser
 TEMPLATE = "1 Learn a word (demo model)"
 NODES = (
     "TI_Train", "TI_LoadEmbedding", "TI_EncodePrompt", "TI_SaveEmbedding", "TI_LoadDemoModel", "TI_InspectEmbedding",
-    "TI_MergeEmbeddings", "TI_LoadRun", "TI_PickStep", "TI_ScoreImages",
+    "TI_MergeEmbeddings", "TI_LoadRun", "TI_PickStep", "TI_Dial", "TI_ScoreImages",
 )  # fmt: skip
 
 

@@ -43,6 +43,7 @@ class FakeIO(FakeModule):
     ComfyNode = type("ComfyNode", (), {})
     Schema = FakeSchema
     Hidden = SimpleNamespace(extra_pnginfo="EXTRA_PNGINFO")
+    NumberDisplay = SimpleNamespace(slider="slider")
     NodeOutput = type("NodeOutput", (), {"__init__": lambda self, *args, ui=None: vars(self).update(args=args, ui=ui)})
 
     def __getattr__(self, name: str) -> Any:

@@ -10,7 +10,7 @@ import pytest
 
 NODE_IDS = [
     "TI_Train", "TI_LoadEmbedding", "TI_EncodePrompt", "TI_SaveEmbedding", "TI_LoadDemoModel", "TI_InspectEmbedding",
-    "TI_MergeEmbeddings", "TI_TrainOptions", "TI_LoadRun", "TI_PickStep", "TI_ScoreImages",
+    "TI_MergeEmbeddings", "TI_TrainOptions", "TI_LoadRun", "TI_PickStep", "TI_Dial", "TI_ScoreImages",
 ]  # fmt: skip
 WIDGETS = [
     "steps", "learning_rate", "batch_size", "num_vectors", "initial_words", "placeholder", "what", "seed",

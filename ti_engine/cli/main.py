@@ -24,6 +24,7 @@ COMMANDS = {
     "extract": "words out of a file that holds several",
     "runs": "the runs on disk: list, show, export, delete",
     "pick": "the word as it was at any step of a run",
+    "dial": "a learned word between its class word and its full likeness",
 }
 """Each is the module of its name, with DESCRIPTION, add_arguments(parser) and run(arguments) -> exit code."""
 _DESCRIPTION = """\
@@ -41,6 +42,7 @@ examples:
   textual-inversion merge cat.safetensors dog.safetensors --weights 0.6 0.4 --output catdog.safetensors
   textual-inversion runs
   textual-inversion pick 1a2b3c4d --step 90 --output cat-90.safetensors
+  textual-inversion dial cat.safetensors --to 0.5 --class-word cat --model demo --output cat-half.safetensors
 
 exit codes: 0 done, 2 a sentence on stderr says what to change, 130 stopped with Ctrl-C (train saves what was learned,
 and the same command goes on from there; a second Ctrl-C stops at once)

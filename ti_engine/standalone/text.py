@@ -193,10 +193,10 @@ class TextEncoder:
     def _known_ids(self, words: str) -> list[int]:
         unknown = [w for w in words.split() if self._unknown in self.tokenizer.ids(w)]
         if unknown:
-            raise ValueError(f"The model does not know the initial word {unknown[0]!r}; choose a more common one.")
+            raise ValueError(f"The model does not know the word {unknown[0]!r}; choose a more common one.")
         ids = self.tokenizer.ids(words)
         if not ids:
-            raise ValueError(f"The initial words {words!r} contain no word that the model knows; choose another one.")
+            raise ValueError(f"{words!r} contains no word that the model knows; choose another one.")
         return ids
 
     def nearest_words(self, vector: Tensor, count: int) -> list[tuple[str, float]]:

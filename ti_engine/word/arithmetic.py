@@ -63,13 +63,18 @@ def _slerp(a: Tensor, b: Tensor, fraction: float) -> Tensor:
     if not length_a or not length_b:
         raise ValueError("A zero vector has no direction to start from; use a sum instead.")
     cosine = float(F.cosine_similarity(a, b, dim=0))
-    if cosine < _OPPOSITE:
+    if is_opposite(a, b):
         raise ValueError("Two vectors point in opposite directions, so no way between them is the one; use a sum.")
     if cosine > _PARALLEL:
         return torch.lerp(a, b, fraction)
     angle = math.acos(cosine)
     direction = math.sin((1 - fraction) * angle) * a / length_a + math.sin(fraction * angle) * b / length_b
     return direction / math.sin(angle) * ((1 - fraction) * length_a + fraction * length_b)
+
+
+def is_opposite(a: Tensor, b: Tensor) -> bool:
+    """Whether two vectors [width] point in opposite directions, between which there is no one way."""
+    return float(F.cosine_similarity(a.double(), b.double(), dim=0)) < _OPPOSITE
 
 
 def concatenate(words: Sequence[TokenEmbedding]) -> TokenEmbedding:

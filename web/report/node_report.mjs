@@ -10,6 +10,7 @@ const REPORTING = [
   "TI_MergeEmbeddings",
   "TI_LoadRun",
   "TI_PickStep",
+  "TI_Dial",
 ];
 
 /** Give `node` a panel for its report, if its kind gives one out. */

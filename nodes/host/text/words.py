@@ -107,6 +107,18 @@ def vectors_for(clip: Any, embedding: TokenEmbedding) -> dict[str, Tensor]:
     return {key: vectors[key].detach().clone() for key in encoders}
 
 
+def fitted(clip: Any, word: TokenEmbedding) -> TokenEmbedding:
+    """The whole `word` under the CLIP's own encoder keys. ValueError where a part of it does not fit."""
+    vectors = vectors_for(clip, word)
+    if len(vectors) < len(word.vectors):
+        holds, takes = ({key: rows.shape[1] for key, rows in v.items()} for v in (word.vectors, vectors))
+        raise ValueError(
+            f"{word.placeholder} holds {describe_widths(holds)}, and this CLIP has {describe_widths(takes)} alone; "
+            "connect the CLIP of the model that the word was trained on."
+        )
+    return replace(word, vectors=vectors)
+
+
 def _read_named(clip: Any, files: Sequence[str]) -> tuple[list[TokenEmbedding], list[str]]:
     """The word in each of `files`, with the placeholder that stands in the text, and warnings about the files."""
     words, warnings = [], []

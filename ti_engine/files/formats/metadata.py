@@ -111,6 +111,13 @@ def training_record(metadata: Mapping[str, str]) -> dict[str, Any]:
     return record if isinstance(record, dict) and record.get("version") == 1 else {}
 
 
+def initial_words(metadata: Mapping[str, str]) -> str:
+    """The words that a training started from, as its record says; empty where there were none or nobody knows."""
+    settings = training_record(metadata).get("settings")
+    words = settings.get("initial_words") if isinstance(settings, dict) else None
+    return words if isinstance(words, str) else ""
+
+
 def training_metadata(
     config: TrainConfig | Mapping[str, Any],
     record: TrainRecord,

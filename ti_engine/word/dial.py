@@ -1,0 +1,250 @@
+"""A learned word turned back towards its class word: one number from 0, the class word, to 1, what was learned.
+
+Near the class word a prompt's other words are followed better, near the learned vectors the likeness is better (the
+trade-off of Gal et al. 2022, section 5.2). Nothing is trained, and the two ends are given back to the bit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from .arithmetic import is_opposite, slerp
+from .embedding import TokenEmbedding
+from .families import and_list, describe_widths
+from .merging import made_of
+
+PATHS = {
+    "direction": "turns the class word into the learned one on the shortest way, and changes the length evenly",
+    "trajectory": "goes back through the states that the run had while it learned",
+}
+
+
+class Vocabulary(Protocol):
+    """The part of a `Backend` that knows a model's own words."""
+
+    def word_vectors(self, words: str) -> dict[str, Tensor]: ...
+
+
+@dataclass(frozen=True)
+class Dialled:
+    """The word at a position of the dial.
+
+    start, learned: the words at 0 and at 1. path: a key of PATHS. class_word: what prompts call the class; empty where
+    nobody said it. place: the share of the path at which the position lies. looked_at: how many losses between the two
+    ends the position was calibrated by; 0 where it is the place itself.
+    """
+
+    word: TokenEmbedding
+    start: TokenEmbedding
+    learned: TokenEmbedding
+    path: str
+    position: float
+    class_word: str
+    place: float
+    looked_at: int = 0
+
+    @property
+    def turned(self) -> dict[str, tuple[float, float]]:
+        """Encoder key -> degrees from the start to the word, and to what was learned; means over the vectors."""
+        return {
+            key: (mean_angle(rows, self.word.vectors[key]), mean_angle(rows, self.learned.vectors[key]))
+            for key, rows in self.start.vectors.items()
+        }
+
+    @property
+    def lengths(self) -> dict[str, tuple[float, float, float]]:
+        """Encoder key -> mean length of the vectors at 0, of the word, and at 1."""
+        return {
+            key: (_length(self.start, key), _length(self.word, key), _length(self.learned, key))
+            for key in self.start.vectors
+        }
+
+    @property
+    def prompts(self) -> list[str]:
+        """How a prompt calls the word: alone, and with the class noun behind it where that is known."""
+        name = self.word.placeholder
+        return [name, f"{name} {self.class_word}"] if self.class_word else [name]
+
+    @property
+    def made_of(self) -> str:
+        """Where the word comes from, for its file; empty where it is what was learned."""
+        if self.position == 1:
+            return ""
+        start = self.class_word if self.path == "direction" else "the start of its run"
+        return made_of([start, self.learned.placeholder], [1 - self.position, self.position])
+
+
+def along_direction(
+    learned: TokenEmbedding, class_word: str, position: float, vocabulary: Vocabulary | None
+) -> Dialled:
+    """`learned` at a position on the way from `class_word`, vector by vector and for each text encoder by itself.
+
+    The direction moves along the great circle and the length evenly, by the same share: the form of Bui et al. 2025
+    (arXiv 2506.22685) with rho = alpha = 1 - position. vocabulary: of the model that the word is for.
+    Raises ValueError with a sentence for a class word that is missing, unknown or of more tokens than the word has
+    vectors, for another model's word, and for vectors without one way between them.
+    """
+    check_position(position)
+    class_word = " ".join(class_word.split())
+    if not class_word:
+        raise ValueError(
+            f"{learned.placeholder} does not say which word it was learned from; give the class word to turn it "
+            "towards, such as cat."
+        )
+    if vocabulary is None:
+        raise ValueError(
+            f"To look up {class_word!r} needs the words of a model; connect its CLIP, or name it with --model."
+        )
+    start = class_vectors(vocabulary, class_word, learned)
+    _check_way(start, learned)
+    ends = {0.0: start, 1.0: learned}
+    vectors = ends[position].copy().vectors if position in ends else slerp(start, learned, position).vectors
+    word = TokenEmbedding(vectors, learned.placeholder)
+    return Dialled(word, start, learned, "direction", position, class_word, position)
+
+
+def class_vectors(vocabulary: Vocabulary, class_word: str, like: TokenEmbedding) -> TokenEmbedding:
+    """`class_word` with as many vectors as `like` has in each of its encoders, where training would start: its tokens
+    are spread over the vectors in their order. Raises ValueError as `along_direction`."""
+    known = vocabulary.word_vectors(class_word)
+    if any(key not in known or rows.shape[1] != known[key].shape[1] for key, rows in like.vectors.items()):
+        holds, takes = ({key: rows.shape[1] for key, rows in v.items()} for v in (like.vectors, known))
+        raise ValueError(
+            f"{like.placeholder} holds {describe_widths(holds)}, and the model has {describe_widths(takes)}; take the "
+            "model that the word was learned on."
+        )
+    vectors = {}
+    for key, rows in like.vectors.items():
+        tokens, count = len(known[key]), len(rows)
+        if tokens > count:
+            raise ValueError(
+                f"{class_word!r} is {tokens} tokens for {key}, and {like.placeholder} has {count} "
+                f"vector{'s' * (count > 1)}; give a class word of at most {count} token{'s' * (count > 1)}."
+            )
+        vectors[key] = known[key][[number * tokens // count for number in range(count)]].float().clone()
+    return TokenEmbedding(vectors, class_word)
+
+
+@dataclass(frozen=True)
+class Path:
+    """States that follow one another, with the share of the way at which each stands.
+
+    states: encoder key -> vectors, at least two. places: as many numbers, from 0 to 1 and rising.
+    """
+
+    states: Sequence[Mapping[str, Tensor]]
+    places: Sequence[float]
+
+    def at(self, place: float) -> dict[str, Tensor]:
+        """The vectors at a share of the way: a state, to the bit, or between the two states around it."""
+        number = next(n for n, other in enumerate(self.places) if other >= place)
+        if self.places[number] == place:
+            return {key: rows.clone() for key, rows in self.states[number].items()}
+        low, high = self.places[number - 1], self.places[number]
+        before, after = (TokenEmbedding(dict(self.states[n])) for n in (number - 1, number))
+        return slerp(before, after, (place - low) / (high - low)).vectors
+
+
+def path_through(states: Sequence[Mapping[str, Tensor]]) -> tuple[Path, list[int]]:
+    """The path through `states` at an even pace, and the indices of those that are on it: a state that equals the one
+    before it is left out. The distance of two states is that of all their numbers together.
+    Raises ValueError where all are the same."""
+    kept, lengths = [0], [0.0]
+    for number in range(1, len(states)):
+        distance = _distance(states[kept[-1]], states[number])
+        if distance > 0:
+            kept.append(number)
+            lengths.append(lengths[-1] + distance)
+    if len(kept) < 2:
+        raise ValueError("The word is still where its training began, so there is no way from one to the other.")
+    return Path([states[number] for number in kept], [length / lengths[-1] for length in lengths]), kept
+
+
+def calibrated_place(position: float, knots: Sequence[tuple[float, float]]) -> float:
+    """The place on a path at which a share `position` of the likeness is reached.
+
+    knots: (place, share of the loss's fall) where it was measured, by place, between 0 and 1. Noise is taken out by
+    counting the best share so far, and what lies between two knots is even. Without knots the place is the position.
+    """
+    rising = [(0.0, 0.0)]
+    for place, share in knots:
+        if rising[-1][0] < place < 1 and rising[-1][1] < share < 1:
+            rising.append((place, share))
+    if position in (0, 1):
+        return position
+    (low, before), (high, after) = next(pair for pair in pairwise([*rising, (1.0, 1.0)]) if position <= pair[1][1])
+    return low + (high - low) * (position - before) / (after - before)
+
+
+def check_position(position: float) -> None:
+    """Raises ValueError for a position outside of the dial."""
+    if not 0 <= position <= 1:
+        raise ValueError(f"The position must be from 0 (the class word) to 1 (what was learned), got {position}.")
+
+
+def mean_angle(first: Tensor, second: Tensor) -> float:
+    """Degrees between the rows of two tensors [n, width], the mean of the n."""
+    cosines = torch.cosine_similarity(first.double(), second.double(), dim=1).clamp(-1, 1)
+    return math.degrees(float(cosines.acos().mean()))
+
+
+def dial_lines(dialled: Dialled) -> list[str]:
+    """What was moved how far, what the position means, and what to write in a prompt; one fact a line."""
+    start = f'"{dialled.class_word}"' if dialled.path == "direction" else "the start of its run"
+    lines = [
+        f"{dialled.word.placeholder}: position {dialled.position:g} from {start} (0) to what was learned (1), along "
+        f"the {dialled.path}."
+    ]
+    for key, (turned, whole) in dialled.turned.items():
+        first, now, last = dialled.lengths[key]
+        lines.append(
+            f"{key}: {turned:.1f} of {whole:.1f} degrees from the start; length {now:.3g} (start {first:.3g}, learned "
+            f"{last:.3g})."
+        )
+    if dialled.looked_at:
+        lines.append(
+            f"Calibrated: {dialled.position:.0%} of the likeness, by the loss on the run's fixed set, which was "
+            f"looked at {dialled.looked_at} time{'s' * (dialled.looked_at > 1)} on the way. That is "
+            f"{dialled.place:.0%} of the way that the vectors went."
+        )
+    else:
+        way = "the angle" if dialled.path == "direction" else "the way that the vectors went"
+        lines.append(
+            f"Not calibrated: {dialled.position:.0%} is a share of {way}, not of the likeness, because no losses are "
+            "known between the two ends."
+        )
+    name, *with_noun = dialled.prompts
+    lines.append(
+        f'In a prompt write "{with_noun[0]}" where it stands beside other objects, and "{name}" elsewhere.'
+        if with_noun
+        else f'In a prompt write "{name}", and where it stands beside other objects the class noun behind it.'
+    )
+    return lines
+
+
+def _check_way(start: TokenEmbedding, learned: TokenEmbedding) -> None:
+    for key, rows in learned.vectors.items():
+        for name, vectors in ((start.placeholder, start.vectors[key]), (learned.placeholder, rows)):
+            if empty := [str(n) for n, row in enumerate(vectors, 1) if not bool(row.any())]:
+                raise ValueError(f"{name}: vector {and_list(empty)} of {key} is zero and has no direction to turn.")
+        away = [str(n) for n, pair in enumerate(zip(start.vectors[key], rows, strict=True), 1) if is_opposite(*pair)]
+        if away:
+            raise ValueError(
+                f"Vector {and_list(away)} of {key} points exactly away from {start.placeholder!r}, so no way between "
+                "them is the one; give another class word."
+            )
+
+
+def _distance(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> float:
+    return math.sqrt(sum(float((first[key].double() - rows.double()).square().sum()) for key, rows in second.items()))
+
+
+def _length(word: TokenEmbedding, key: str) -> float:
+    return float(word.vectors[key].double().norm(dim=1).mean())
