@@ -164,7 +164,7 @@ class TrainConfig:
     class_noun: str = _setting(
         "",
         "A noun that the paper's captions for objects put behind the word: with heart they read \"a photo of a S* "
-        "heart\". Write S* heart in prompts, too. The noun says what kind of thing it is and the word only how it "
+        'heart". Write S* heart in prompts, too. The noun says what kind of thing it is and the word only how it '
         "looks, so two words in one picture are told apart better. Without its noun such a word means less.",
     )
 
