@@ -152,13 +152,14 @@ class Train(io.ComfyNode):
             )
             lines = caption_lines(captions)
             plan = plan_captions(
-                lines, names, what=config.what, caption_lines=config.caption_lines, templates=config.templates
-            )
+                lines, names, what=config.what, caption_lines=config.caption_lines, templates=config.templates,
+                class_noun=config.class_noun,
+            )  # fmt: skip
             config = replace(config, templates=plan.templates)
             backend = HostBackend(model[0], clip[0], vae[0])
             config = replace(config, resolution=config.resolution or backend.resolution)
             warnings = backend.ignored() + setting_warnings(backend, config, len(pictures), start) + unseen
-            warnings += picture_warnings(pictures, names, config.resolution)
+            warnings += plan.warnings + picture_warnings(pictures, names, config.resolution)
             for warning in warnings:  # in the host's log at once: a run may take hours
                 _log.warning("%s", warning)
             _log.info("\n".join(plan.describe(names)))

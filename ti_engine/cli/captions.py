@@ -21,6 +21,7 @@ def captions_for(pictures: PictureFiles, caption_file: str | None, config: Train
         what=config.what,
         caption_lines=config.caption_lines,
         templates=config.templates,
+        class_noun=config.class_noun,
     )
     plan.warnings.extend(warnings)
     return plan

@@ -40,14 +40,15 @@ def plan_captions(
     what: str,
     caption_lines: str,
     templates: Sequence[str],
+    class_noun: str = "",
 ) -> CaptionPlan:
     """Captions for the pictures called `names`.
 
     lines: captions from one text, used as `caption_lines` says: in the order of the pictures, each beginning with
     "NAME: " or NAME and a tab, or for all pictures to draw from. Empty lines at the end do not count; one between
     captions leaves its picture without. beside: texts from files beside the pictures, which serve where there are no
-    lines, and for [filewords]. what, caption_lines, templates: as in `TrainConfig`. Raises ValueError for lines that
-    fit nothing.
+    lines, and for [filewords]. what, caption_lines, templates, class_noun: as in `TrainConfig`. Raises ValueError for
+    lines that fit nothing, and for a class noun that no caption would hold.
     """
     if not names:
         return CaptionPlan([], tuple(templates), "There is no picture.")
@@ -71,6 +72,8 @@ def plan_captions(
         own = []
     source = f"the {len(templates)} captions for all" if templates else f"the contexts of what = {what}"
     summary = _summary(own, len(names), how, source)
+    if class_noun and own:
+        warnings.append(_without_noun(sum(map(bool, own)), len(names), class_noun))
     if what == "custom" and caption_lines == "auto" and how == _IN_ORDER:
         summary += " For all pictures to draw from all lines, set caption_lines to drawn."
     return CaptionPlan(own, templates, summary, warnings)
@@ -157,6 +160,16 @@ def _words(name: str, caption: str | None) -> str:
             "give it a caption, or leave out the slot."
         )
     return words
+
+
+def _without_noun(captions: int, total: int, class_noun: str) -> str:
+    """The warning that a class noun stands only in the captions of the paper. ValueError where none of them is used."""
+    if captions == total:
+        raise ValueError(
+            f"class_noun is {class_noun!r}, but every picture has a caption of its own, in which it does not stand; "
+            "write the noun into these captions, or leave class_noun empty."
+        )
+    return f"{captions} of {total} pictures have captions of their own; class_noun {class_noun!r} is not put into them."
 
 
 def _words_summary(captions: int, total: int) -> str:

@@ -47,6 +47,8 @@ def run_key(
     only where the learning rate or an early end depends on it (`steps_matter`).
     """
     settings = {name: value for name, value in config.to_dict().items() if name not in NOT_IN_KEY}
+    if not config.class_noun:
+        del settings["class_noun"]  # runs from before there was one are found
     if not steps_matter(config):
         del settings["steps"]
     settings["templates"] = [_around_the_word(text, config) for text in config.templates]

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, TypeVar
 
 from ..method.learning_rate import SCHEDULES
-from ..word.placeholder import DEFAULT_PLACEHOLDER, check_placeholder
+from ..word.placeholder import DEFAULT_PLACEHOLDER, check_class_noun, check_placeholder
 
 # Root mean square of a coordinate of SD1's CLIP vocabulary, whose vectors of 768 are usually 0.39 long. Learning rates
 # are given for vectors of this scale.
@@ -192,8 +192,7 @@ class TrainConfig:
                 f"class_noun goes with what = object only; what is {self.what}, so write the noun {self.class_noun!r} "
                 "into your own captions, or change one of the two."
             )
-        if any(sign in self.class_noun for sign in "{}[]<>"):
-            raise ValueError(f"class_noun must be plain words, such as: heart; got {self.class_noun!r}.")
+        check_class_noun(self.class_noun, self.placeholder)
 
     def in_prompt(self) -> str:
         """What to write in prompts: the placeholder, and behind it the class noun if there is one."""

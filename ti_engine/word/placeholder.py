@@ -41,6 +41,14 @@ def check_placeholder(placeholder: str) -> None:
         )
 
 
+def check_class_noun(noun: str, placeholder: str) -> None:
+    """Raises ValueError for a class noun that is more than words, or that holds the placeholder. It may be empty."""
+    if any(_is_bad(c) for c in noun if c != " "):
+        raise ValueError(f"class_noun must be plain words, such as heart; got {noun!r}.")
+    if places_of(noun, placeholder):
+        raise ValueError(f"class_noun {noun!r} holds the word {placeholder!r} itself; give the noun alone.")
+
+
 def usable_placeholder(name: str) -> str:
     """`name`, which a file gives its word, as near to it as prompts can contain; empty where nothing of it can stay.
 

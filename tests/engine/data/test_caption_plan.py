@@ -170,3 +170,12 @@ def test_a_picture_that_gives_no_filewords_is_named(name):
 
 def test_without_pictures_there_is_nothing_to_pair():
     assert plan(["a S*"], []).own == []
+
+
+def test_a_class_noun_is_refused_where_every_picture_has_its_own_caption_and_told_where_some_have():
+    with pytest.raises(ValueError, match="every picture has a caption of its own"):
+        plan([], beside=["a S*", "b S*", "c S*"], class_noun="heart")
+    assert plan(["a S*", "", ""], class_noun="heart").warnings == [
+        "1 of 3 pictures have captions of their own; class_noun 'heart' is not put into them."
+    ]
+    assert plan([], class_noun="heart").warnings == []

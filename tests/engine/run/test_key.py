@@ -43,6 +43,7 @@ def test_templates_count_by_the_texts_around_the_word():
         {"initial_words": "cat"},
         {"num_vectors": 2},
         {"flip": True},
+        {"class_noun": "heart"},
         {"schedule": "constant"},
         {"schedule": "constant", "early_stop": False},
     ],
