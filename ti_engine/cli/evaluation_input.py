@@ -36,7 +36,8 @@ class Compared:
 def read_compared(pictures: Sequence[str], held_out: Sequence[str], masks: str | None) -> Compared:
     """Pictures and masks from files and folders. ValueError for a held-out picture that is a training picture too, and
     for a mask that is missing or does not fit its picture."""
-    in_use = [*held_out, *([] if masks is None else [masks])]
+    # Folders alone: a held-out file inside of a training folder was trained on, and has to be seen as such.
+    in_use = [path for path in (*held_out, *([] if masks is None else [masks])) if Path(path).is_dir()]
     training = read_pictures(pictures, in_use)
     chosen = read_pictures(held_out, [] if masks is None else [masks]) if held_out else training
     if held_out:

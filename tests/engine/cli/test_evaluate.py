@@ -14,6 +14,7 @@ from small_towers import write_clip, write_dino
 
 from ti_engine import TokenEmbedding
 from ti_engine.cli import evaluate, main
+from ti_engine.cli.evaluation_input import read_compared
 from ti_engine.demo import model
 from ti_engine.evaluation.clip_folder import ClipFolder
 from ti_engine.evaluation.cosines import pairwise_cosines
@@ -169,6 +170,7 @@ def test_ctrl_c_writes_nothing(capsys: Output, interruptible: None, monkeypatch)
     [
         ("--pictures none.png", "There is no picture none.png"),
         ("--pictures a.png --held-out copy.png", "The held-out picture copy.png is the training picture a.png"),
+        ("--pictures cats --held-out cats/4.png", "The held-out picture 4.png is the training picture 4.png"),
         ("--pictures a.png --masks empty", "holds no picture"),
         ("--pictures a.png --masks none", "--masks names no folder: none"),
         ("--pictures a.png b.jpg --masks masks", "There is no mask of b.jpg in masks; call it b.png"),
@@ -199,7 +201,18 @@ def test_bad_input_is_one_sentence_and_exit_code_2(flags: str, sentence: str, ca
     for name in ("a.png", "c.png"):
         Image.new("L", (40, 50), 0).save(Path("masks") / name)
     Image.open("a.png").save("copy.png")
+    Path("cats").mkdir()
+    for file, colour in (("cats/3.png", "red"), ("cats/4.png", "blue")):
+        Image.new("RGB", (40, 50), colour).save(file)
     assert sentence in refused([*WORD, "--model", "demo", *flags.split()], capsys)
+
+
+def test_held_out_pictures_in_a_folder_inside_of_the_training_folder() -> None:
+    Path("cats/apart").mkdir(parents=True)
+    for file, colour in (("cats/3.png", "red"), ("cats/apart/5.png", "green")):
+        Image.new("RGB", (40, 50), colour).save(file)
+    compared = read_compared(["cats"], ["cats/apart"], None)
+    assert len(compared.training) == 1 and compared.names == ["5.png"] and not compared.warnings
 
 
 def test_files_that_are_no_word_of_this_model(capsys: Output) -> None:
