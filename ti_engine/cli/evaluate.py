@@ -23,6 +23,7 @@ from ..evaluation.scorer import Scorer
 from ..evaluation.scores import Measurement
 from ..files import load_embedding
 from ..files.atomic import check_writable, write_atomically
+from ..files.formats.metadata import class_noun
 from ..standalone import DiffusersBackend
 from ..word.embedding import TokenEmbedding
 from ..word.placeholder import DEFAULT_PLACEHOLDER, check_placeholder, composed, usable_placeholder
@@ -111,6 +112,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     backend = open_model(arguments)
     word = _word(arguments, backend)
+    noun = class_noun(word.metadata)
     draw, bar = _drawer(arguments, backend, word, count, steps)
     judge = load_judge() if is_demo else None
     edits = EDITS if is_demo else tuple(Edit(g, prompt, {}, {}) for g, prompts in PROMPTS.items() for prompt in prompts)
@@ -118,6 +120,7 @@ def run(arguments: argparse.Namespace) -> int:
         edits = ()  # nothing would read their texts
     result: dict[str, Any] = {
         "word": word.placeholder,
+        "class_noun": noun,
         "file": Path(arguments.file).name,
         "model": backend.description,
         "pictures_a_prompt": count,
@@ -131,9 +134,9 @@ def run(arguments: argparse.Namespace) -> int:
     }
     with bar:
         bar.total = count * (1 + len(edits))
-        result |= _measure(scorers, judge, compared, draw, edits, word.placeholder)
+        result |= _measure(scorers, judge, compared, draw, edits, word.placeholder, noun)
     if judge is not None and arguments.concept is not None:
-        result["concept"] = _concept(judge, arguments.concept, backend, word, steps)
+        result["concept"] = _concept(judge, arguments.concept, backend, word, noun, steps)
     result["missing"] = missing_scores(result, is_demo)
     if output is not None:
         write_atomically(output, json.dumps(result, indent=2).encode(), arguments.overwrite)
@@ -168,7 +171,7 @@ def _word(arguments: argparse.Namespace, backend: DiffusersBackend) -> TokenEmbe
     encoders = {info.width: key for key, info in backend.encoders.items()}
     word = load_embedding(arguments.file, encoders)
     name = arguments.placeholder or usable_placeholder(word.placeholder) or DEFAULT_PLACEHOLDER
-    return TokenEmbedding(word.vectors, composed(name))
+    return TokenEmbedding(word.vectors, composed(name), word.metadata)
 
 
 def _drawer(
@@ -195,7 +198,13 @@ def _drawer(
 
 
 def _measure(
-    scorers: Sequence[Scorer], judge: Judge | None, compared: Compared, draw: Draw, edits: Sequence[Edit], word: str
+    scorers: Sequence[Scorer],
+    judge: Judge | None,
+    compared: Compared,
+    draw: Draw,
+    edits: Sequence[Edit],
+    word: str,
+    noun: str,
 ) -> dict[str, Any]:
     """Scores by every scorer, and shares by the judge, ready for JSON. Keeps the pictures of one prompt at a time."""
     # A small CLIP of the demo world has its place here, as one more scorer of the demo model.
@@ -203,11 +212,11 @@ def _measure(
     same = not compared.held_out
     measurements = [Measurement(one, compared.references, compared.training, same) for one in seers]
     shares = None if judge is None else JudgeShares(judge, compared.training)
-    photos = draw(prompt_for(PHOTO, word))
+    photos = draw(prompt_for(PHOTO, word, noun))
     for measurement in measurements:
         measurement.add_photos(photos)
     for edit in edits:
-        pictures = draw(prompt_for(edit.prompt, word))
+        pictures = draw(prompt_for(edit.prompt, word, noun))
         for measurement in measurements:
             measurement.add_edit(edit.group, text_without_word(edit.prompt), pictures)
         if shares is not None:
@@ -218,7 +227,9 @@ def _measure(
     return result
 
 
-def _concept(judge: Judge, name: str, backend: DiffusersBackend, word: TokenEmbedding, steps: int) -> dict[str, Any]:
+def _concept(
+    judge: Judge, name: str, backend: DiffusersBackend, word: TokenEmbedding, noun: str, steps: int
+) -> dict[str, Any]:
     """The exact score of benchmarks/quality.py, against fresh renders of the look that the word stands for."""
     say("Scoring against fresh renders ...")
     scorer, concept = ConceptScorer(judge, [*COMBINATIONS, *BEYOND]), CONCEPTS[name]
@@ -227,5 +238,6 @@ def _concept(judge: Judge, name: str, backend: DiffusersBackend, word: TokenEmbe
         words, seeds = {word.placeholder: word.vectors}, range(1000 * seed, 1000 * seed + len(prompts))
         return backend.generate(prompts, words, seeds, steps=steps)
 
-    score, ceiling = scorer.score(concept, draw, word.placeholder), scorer.ceiling(concept)
+    score = scorer.score(concept, draw, f"{word.placeholder} {noun}".rstrip())
+    ceiling = scorer.ceiling(concept)
     return {"name": name, "score": asdict(score), "ceiling": asdict(ceiling)}

@@ -18,6 +18,7 @@ def evaluation_text(result: Mapping[str, Any]) -> str:
         f"{printable(result['word'])} ({printable(result['file'])}) on {printable(result['model'])}; "
         f"{result['pictures_a_prompt']} picture(s) a prompt, {result['steps']} steps, guidance {result['guidance']:g}, "
         f"seed {result['seed']}.",
+        *_noun_lines(result["word"], result["class_noun"]),
         f"Compared with the {kind} pictures{without}: {printable(', '.join(references['pictures']))}.",
         "In brackets: 95 % intervals by resampling pictures, and prompts where there are several.",
     ]
@@ -54,6 +55,13 @@ def missing_scores(result: Mapping[str, Any], is_demo: bool) -> list[str]:
     if not references["foreground"]:
         sentences.append("Backgrounds count in every likeness: --masks FOLDER takes those of the references out.")
     return sentences
+
+
+def _noun_lines(word: str, noun: str) -> list[str]:
+    if not noun:
+        return []
+    called = printable(f"{word} {noun}")
+    return [f"Prompts write {called}, as the word was learned; the texts that pictures are compared with name neither."]
 
 
 def _score_lines(scores: Mapping[str, Any]) -> list[str]:

@@ -48,9 +48,9 @@ PROMPTS = MappingProxyType(
 """Group -> prompts; {} is the word. The kinds are those of Gal et al. 2022, section 5, the sentences our own."""
 
 
-def prompt_for(prompt: str, placeholder: str) -> str:
-    """`prompt` with the word where {} stands."""
-    return fill_slot(prompt, placeholder)
+def prompt_for(prompt: str, placeholder: str, class_noun: str = "") -> str:
+    """`prompt` with the word where {} stands, and behind it the noun that it was learned with."""
+    return fill_slot(prompt.replace("{}", f"{{}} {class_noun}".rstrip()), placeholder)
 
 
 def text_without_word(prompt: str, placeholder: str = "{}") -> str:

@@ -16,6 +16,7 @@ from ti_engine import TokenEmbedding
 from ti_engine.cli import evaluate, main
 from ti_engine.cli.evaluation_input import read_compared
 from ti_engine.demo import model
+from ti_engine.demo.quality import Score
 from ti_engine.evaluation.clip_folder import ClipFolder
 from ti_engine.evaluation.cosines import pairwise_cosines
 from ti_engine.files import load_embedding, save_embedding
@@ -155,6 +156,51 @@ def test_the_presets() -> None:
 def test_a_word_answers_to_another_placeholder(capsys: Output) -> None:
     assert main([*WORD, "--pictures", "a.png", *QUICK, "--placeholder", "<cat>", "--json", "s.json"]) == 0
     assert json.loads(Path("s.json").read_text())["word"] == "<cat>"
+
+
+def learned_with(noun: str, file: str = "noun.safetensors") -> None:
+    """A word whose record says that it was learned with this noun behind it."""
+    rows = torch.randn(1, 128, generator=torch.Generator().manual_seed(0))
+    record = {"version": 1, "settings": {"class_noun": noun}}
+    save_embedding(TokenEmbedding({"clip_l": rows}, "S*", {"textual_inversion": json.dumps(record)}), file)
+
+
+def test_a_word_that_was_learned_with_a_noun_is_drawn_with_it(capsys: Output, monkeypatch, clip: str) -> None:
+    from ti_engine.standalone import DiffusersBackend
+
+    class Called(evaluate.ConceptScorer):
+        """Notes what it would call the word, and draws nothing."""
+
+        def __init__(self, judge, concepts):
+            pass
+
+        def score(self, concept, draw, word):
+            prompts.append(f"concept {word}")
+            return self.ceiling(concept)
+
+        def ceiling(self, concept):
+            return Score(1, 0, None, 1, 1)
+
+    prompts: list[str] = []
+    generate, embed = DiffusersBackend.generate, ClipFolder.embed_texts
+    texts: list[str] = []
+    monkeypatch.setattr(
+        DiffusersBackend,
+        "generate",
+        lambda self, drawn, *r, **k: prompts.extend(drawn) or generate(self, drawn, *r, **k),
+    )
+    monkeypatch.setattr(ClipFolder, "embed_texts", lambda self, read: texts.extend(read) or embed(self, read))
+    monkeypatch.setattr(evaluate, "EDITS", evaluate.EDITS[::9])
+    monkeypatch.setattr(evaluate, "ConceptScorer", Called)
+    learned_with("heart")
+    name = evaluate.COMBINATIONS[0].name
+    flags = ["--num-images", "1", "--steps", "1", "--quiet", "--model", "demo", "--clip", clip, "--concept", name]
+    assert main(["evaluate", "noun.safetensors", "--pictures", "a.png", *flags, "--json", "s.json"]) == 0
+    assert prompts[0] == "a photo of S* heart" and all("S* heart" in prompt for prompt in prompts)
+    assert prompts[-1] == "concept S* heart"
+    assert texts and not any("S*" in text or "heart" in text for text in texts)
+    assert json.loads(Path("s.json").read_text())["class_noun"] == "heart"
+    assert capsys.readouterr().out.count("S* heart") == 1
 
 
 def test_ctrl_c_writes_nothing(capsys: Output, interruptible: None, monkeypatch) -> None:

@@ -23,3 +23,9 @@ def test_the_text_is_the_prompt_without_the_word(placeholder: str) -> None:
     assert text_without_word("a photo of S*, on the moon", "S*") == "a photo of, on the moon"
     assert text_without_word("S*", "S*") == ""
     assert text_without_word("an S*2 on S*", "S*") == "an S*2 on"
+
+
+def test_the_noun_stands_behind_the_word_in_the_prompt_alone() -> None:
+    assert prompt_for(PHOTO, "S*", "heart") == "a photo of S* heart"
+    assert prompt_for("{} under a red umbrella", "<cat>", "old heart") == "<cat> old heart under a red umbrella"
+    assert text_without_word("{} under a red umbrella") == "under a red umbrella"

@@ -113,9 +113,21 @@ def training_record(metadata: Mapping[str, str]) -> dict[str, Any]:
 
 def initial_words(metadata: Mapping[str, str]) -> str:
     """The words that a training started from, as its record says; empty where there were none or nobody knows."""
+    return _setting(metadata, "initial_words")
+
+
+def class_noun(metadata: Mapping[str, str]) -> str:
+    """The noun that a word was learned with behind it, as its record says; empty where there was none, nobody knows, or
+    the text is no plain words."""
+    noun = " ".join(_setting(metadata, "class_noun").split())
+    return noun if noun.isprintable() and not any(sign in noun for sign in "{}[]<>") else ""
+
+
+def _setting(metadata: Mapping[str, str], name: str) -> str:
+    """A setting that is a text, out of the training's record; empty where there is none."""
     settings = training_record(metadata).get("settings")
-    words = settings.get("initial_words") if isinstance(settings, dict) else None
-    return words if isinstance(words, str) else ""
+    text = settings.get(name) if isinstance(settings, dict) else None
+    return text if isinstance(text, str) else ""
 
 
 def training_metadata(
