@@ -26,7 +26,7 @@ from ..files.atomic import check_writable, write_atomically
 from ..files.formats.metadata import class_noun
 from ..standalone import DiffusersBackend
 from ..word.embedding import TokenEmbedding
-from ..word.placeholder import DEFAULT_PLACEHOLDER, check_placeholder, composed, usable_placeholder
+from ..word.placeholder import DEFAULT_PLACEHOLDER, check_placeholder, composed, places_of, usable_placeholder
 from .evaluation_input import Compared, folder_scorers, read_compared
 from .evaluation_text import evaluation_text, missing_scores
 from .model_flags import add_model_flags, open_model
@@ -79,7 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--guidance", type=float, metavar="X", help="how closely prompts are followed [the model's own]"
     )
     parser.add_argument("--resolution", type=int, metavar="N", help="side in pixels [the model's own]")
-    parser.add_argument("--placeholder", metavar="WORD", help="how prompts call the word [as the file does]")
+    parser.add_argument("--placeholder", metavar="WORD", help=f"how prompts call the word [{DEFAULT_PLACEHOLDER}]")
     parser.add_argument(
         "--concept",
         choices=sorted(CONCEPTS),
@@ -98,10 +98,11 @@ def run(arguments: argparse.Namespace) -> int:
     is_demo = arguments.model == "demo"
     if arguments.concept is not None and not is_demo:
         raise ValueError("--concept goes with --model demo, whose judge knows these looks.")
-    if arguments.placeholder is not None and usable_placeholder(arguments.placeholder) != arguments.placeholder:
-        check_placeholder(arguments.placeholder)
+    edits = EDITS if is_demo else tuple(Edit(g, prompt, {}, {}) for g, prompts in PROMPTS.items() for prompt in prompts)
     compared = read_compared(arguments.pictures, arguments.held_out, arguments.masks)
-    read_word(arguments.file)
+    noun = class_noun(read_word(arguments.file)[0].metadata)
+    if arguments.placeholder is not None:
+        _check_placeholder(arguments.placeholder, [PHOTO, *(edit.prompt for edit in edits), noun])
     scorers = folder_scorers(arguments)
     if not scorers and not is_demo:
         raise ValueError(
@@ -112,10 +113,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     backend = open_model(arguments)
     word = _word(arguments, backend)
-    noun = class_noun(word.metadata)
     draw, bar = _drawer(arguments, backend, word, count, steps)
     judge = load_judge() if is_demo else None
-    edits = EDITS if is_demo else tuple(Edit(g, prompt, {}, {}) for g, prompts in PROMPTS.items() for prompt in prompts)
     if arguments.clip is None and judge is None:
         edits = ()  # nothing would read their texts
     result: dict[str, Any] = {
@@ -167,11 +166,20 @@ def _output(arguments: argparse.Namespace) -> Path | None:
     return output
 
 
+def _check_placeholder(placeholder: str, texts: Sequence[str]) -> None:
+    """ValueError for one that no prompt can contain, and for one that stands in one of `texts` anyway."""
+    if not placeholder or usable_placeholder(placeholder) != placeholder:
+        check_placeholder(placeholder)
+    for text in texts:
+        if places_of(text, placeholder):
+            raise ValueError(f"--placeholder {placeholder} is a word of {text!r}, which is drawn; choose another.")
+
+
 def _word(arguments: argparse.Namespace, backend: DiffusersBackend) -> TokenEmbedding:
     encoders = {info.width: key for key, info in backend.encoders.items()}
     word = load_embedding(arguments.file, encoders)
-    name = arguments.placeholder or usable_placeholder(word.placeholder) or DEFAULT_PLACEHOLDER
-    return TokenEmbedding(word.vectors, composed(name), word.metadata)
+    # Not as the file calls it: that may be a word of a prompt, such as dog, which would then be the word in two places.
+    return TokenEmbedding(word.vectors, composed(arguments.placeholder or DEFAULT_PLACEHOLDER))
 
 
 def _drawer(

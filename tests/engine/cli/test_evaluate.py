@@ -158,6 +158,29 @@ def test_a_word_answers_to_another_placeholder(capsys: Output) -> None:
     assert json.loads(Path("s.json").read_text())["word"] == "<cat>"
 
 
+def test_a_word_that_the_file_calls_as_a_prompt_calls_another_thing(capsys: Output, monkeypatch) -> None:
+    from ti_engine.standalone import DiffusersBackend
+
+    called: list[tuple[str, list[str]]] = []
+
+    def generate(self, prompts, words, seeds, resolution, steps):
+        called.extend((prompt, list(words)) for prompt in prompts)
+        return torch.rand(len(prompts), 3, 64, 64)
+
+    monkeypatch.setattr(DiffusersBackend, "generate", generate)
+    word = load_embedding("w.safetensors")
+    save_embedding(TokenEmbedding(word.vectors, "star"), "star.safetensors")
+    assert main(["evaluate", "star.safetensors", "--pictures", "a.png", *QUICK]) == 0
+    assert all(words == ["S*"] and prompt.count("S*") == 1 for prompt, words in called)
+    assert any("star" in prompt for prompt, _ in called)
+
+
+def test_a_placeholder_that_is_the_noun_is_refused(capsys: Output) -> None:
+    learned_with("heart")
+    flags = ["--pictures", "a.png", *QUICK, "--placeholder", "heart"]
+    assert "--placeholder heart is a word of 'heart'" in refused(["evaluate", "noun.safetensors", *flags], capsys)
+
+
 def learned_with(noun: str, file: str = "noun.safetensors") -> None:
     """A word whose record says that it was learned with this noun behind it."""
     rows = torch.randn(1, 128, generator=torch.Generator().manual_seed(0))
@@ -232,6 +255,9 @@ def test_ctrl_c_writes_nothing(capsys: Output, interruptible: None, monkeypatch)
         ("--pictures a.png --json a.png", "a.png exists already; choose another --json"),
         ("--pictures a.png --json masks", "a folder has that name"),
         ("--pictures a.png --placeholder a,b", "must not contain ','"),
+        ("--pictures a.png --placeholder photo", "--placeholder photo is a word of 'a photo of {}'"),
+        ("--pictures a.png --placeholder star", "--placeholder star is a word of 'a photo of a yellow star"),
+        ("--pictures a.png --placeholder=", "placeholder is empty"),
         ("--pictures a.png --device moon", "There is no device 'moon'"),
         ("--pictures a.png --model sd", "Nothing can score pictures of this model; name a folder with --clip"),
         ("--pictures a.png --concept red", "invalid choice"),
