@@ -21,7 +21,6 @@ from ..demo.quality import Scorer as ConceptScorer
 from ..evaluation.prompts import PHOTO, PROMPTS, prompt_for, text_without_word
 from ..evaluation.scorer import Scorer
 from ..evaluation.scores import Measurement
-from ..files import load_embedding
 from ..files.atomic import check_writable, write_atomically
 from ..files.formats.metadata import class_noun
 from ..standalone import DiffusersBackend
@@ -112,7 +111,8 @@ def run(arguments: argparse.Namespace) -> int:
     warn(compared.warnings)
 
     backend = open_model(arguments)
-    word = _word(arguments, backend)
+    word, doubts = _word(arguments, backend)
+    warn(doubts)
     draw, bar = _drawer(arguments, backend, word, count, steps)
     judge = load_judge() if is_demo else None
     if arguments.clip is None and judge is None:
@@ -175,11 +175,12 @@ def _check_placeholder(placeholder: str, texts: Sequence[str]) -> None:
             raise ValueError(f"--placeholder {placeholder} is a word of {text!r}, which is drawn; choose another.")
 
 
-def _word(arguments: argparse.Namespace, backend: DiffusersBackend) -> TokenEmbedding:
+def _word(arguments: argparse.Namespace, backend: DiffusersBackend) -> tuple[TokenEmbedding, list[str]]:
+    """The word for the text encoders of the model, and warnings about it."""
     encoders = {info.width: key for key, info in backend.encoders.items()}
-    word = load_embedding(arguments.file, encoders)
+    word, warnings = read_word(arguments.file, encoder_for_width=encoders)
     # Not as the file calls it: that may be a word of a prompt, such as dog, which would then be the word in two places.
-    return TokenEmbedding(word.vectors, composed(arguments.placeholder or DEFAULT_PLACEHOLDER))
+    return TokenEmbedding(word.vectors, composed(arguments.placeholder or DEFAULT_PLACEHOLDER)), warnings
 
 
 def _drawer(

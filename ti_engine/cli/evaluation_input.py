@@ -42,11 +42,11 @@ def read_compared(pictures: Sequence[str], held_out: Sequence[str], masks: str |
     chosen = read_pictures(held_out, [] if masks is None else [masks]) if held_out else training
     if held_out:
         _check_apart(training, chosen)
-    references = chosen.pictures
+    references, warnings = chosen.pictures, training.warnings + (chosen.warnings if held_out else [])
     if masks is not None:
-        pairs = zip(references, _masks_of(chosen, Path(masks)), strict=True)
-        references = [foreground(picture, mask) for picture, mask in pairs]
-    warnings = training.warnings + (chosen.warnings if held_out else [])
+        found, lost = _masks_of(chosen, Path(masks))
+        references = [foreground(picture, mask) for picture, mask in zip(references, found, strict=True)]
+        warnings = warnings + lost
     return Compared(training.pictures, references, bool(held_out), chosen.names, masks is not None, warnings)
 
 
@@ -71,11 +71,14 @@ def _check_apart(training: PictureFiles, held_out: PictureFiles) -> None:
                 )
 
 
-def _masks_of(pictures: PictureFiles, folder: Path) -> list[Tensor]:
-    """A mask [h, w] in 0..1 for each picture: the picture in `folder` of the same name, whatever its ending."""
+def _masks_of(pictures: PictureFiles, folder: Path) -> tuple[list[Tensor], list[str]]:
+    """A mask [h, w] in 0..1 for each picture, and warnings: the picture in `folder` of the same name, whatever its
+    ending. ValueError where two pictures or two masks have the same."""
     if not folder.is_dir():
         raise ValueError(f"--masks names no folder: {folder}.")
     masks = read_pictures([folder])
+    _check_names(pictures, "pictures")
+    _check_names(masks, "masks")
     by_stem = {file.stem: mask.mean(0) for file, mask in zip(masks.files, masks.pictures, strict=True)}
     found = []
     for file, name, picture in zip(pictures.files, pictures.names, pictures.pictures, strict=True):
@@ -89,4 +92,15 @@ def _masks_of(pictures: PictureFiles, folder: Path) -> list[Tensor]:
                 f"The mask of {name} is {sizes[0]} pixels, the picture {sizes[1]}; give it the same shape."
             )
         found.append(mask)
-    return found
+    return found, masks.warnings
+
+
+def _check_names(pictures: PictureFiles, what: str) -> None:
+    first: dict[str, str] = {}
+    for file, name in zip(pictures.files, pictures.names, strict=True):
+        if file.stem in first:
+            raise ValueError(
+                f"The {what} {first[file.stem]} and {name} are both called {file.stem}, which is how masks are found; "
+                "rename one."
+            )
+        first[file.stem] = name

@@ -287,6 +287,29 @@ def test_held_out_pictures_in_a_folder_inside_of_the_training_folder() -> None:
     assert len(compared.training) == 1 and compared.names == ["5.png"] and not compared.warnings
 
 
+def test_masks_whose_picture_is_in_doubt_are_refused() -> None:
+    for folder in ("x", "y", "masks"):
+        Path(folder).mkdir()
+    for file, colour in (("x/1.png", "red"), ("y/1.png", "blue"), ("masks/1.png", "white")):
+        Image.new("RGB", (40, 50), colour).save(file)
+    with pytest.raises(ValueError, match=r"The pictures x/1\.png and y/1\.png are both called 1"):
+        read_compared(["x", "y"], [], "masks")
+    Path("masks/readme.doc").write_text("x")
+    compared = read_compared(["x"], [], "masks")
+    assert any("readme.doc" in warning for warning in compared.warnings)
+    Image.new("RGB", (40, 50), "white").save("masks/1.jpg")
+    with pytest.raises(ValueError, match=r"The masks 1\.jpg and 1\.png are both called 1"):
+        read_compared(["x"], [], "masks")
+
+
+def test_warnings_about_the_word_are_passed_on(capsys: Output, monkeypatch) -> None:
+    read = evaluate.read_word
+    monkeypatch.setattr(evaluate, "read_word", lambda *a, **k: (read(*a, **k)[0], ["odd"] if k else ["nobody asked"]))
+    assert main([*WORD, "--pictures", "a.png", *QUICK]) == 0
+    err = capsys.readouterr().err
+    assert err.count("warning: odd") == 1 and "nobody asked" not in err
+
+
 def test_files_that_are_no_word_of_this_model(capsys: Output) -> None:
     flags = ["--pictures", "a.png", *QUICK]
     assert "There is no file" in refused(["evaluate", "none.pt", *flags], capsys)
