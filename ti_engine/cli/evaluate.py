@@ -137,9 +137,9 @@ def run(arguments: argparse.Namespace) -> int:
     if judge is not None and arguments.concept is not None:
         result["concept"] = _concept(judge, arguments.concept, backend, word, noun, steps)
     result["missing"] = missing_scores(result, is_demo)
+    print(evaluation_text(result))  # first, so that a full disk does not lose it
     if output is not None:
         write_atomically(output, json.dumps(result, indent=2).encode(), arguments.overwrite)
-    print(evaluation_text(result))
     return 0
 
 

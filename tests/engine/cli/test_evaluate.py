@@ -302,6 +302,16 @@ def test_masks_whose_picture_is_in_doubt_are_refused() -> None:
         read_compared(["x"], [], "masks")
 
 
+def test_scores_are_shown_when_the_disk_is_full(capsys: Output, monkeypatch) -> None:
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(evaluate, "write_atomically", full)
+    monkeypatch.setattr(evaluate, "EDITS", ())
+    assert run(*WORD, "--pictures", "a.png", *QUICK, "--json", "s.json") == 2
+    assert "likeness" in capsys.readouterr().out
+
+
 def test_warnings_about_the_word_are_passed_on(capsys: Output, monkeypatch) -> None:
     read = evaluate.read_word
     monkeypatch.setattr(evaluate, "read_word", lambda *a, **k: (read(*a, **k)[0], ["odd"] if k else ["nobody asked"]))
