@@ -28,6 +28,8 @@ class DinoFolder:
     def __init__(self, folder: str | Path, device: str = "cpu") -> None:
         self._folder, self._device = Path(folder), device
         config = check_folder(self._folder, _KINDS, "a DINO or DINOv2")
+        # A ViT is made with a pooler, which is not used here, and which the first DINO may have been saved without.
+        self._options = {"add_pooling_layer": False} if config["model_type"] == "vit" else {}
         self._first_patch = 1 + int(config.get("num_register_tokens") or 0)
         settings = read_settings(self._folder / "preprocessor_config.json") or {}
         self._prepare = read_preprocessing(settings, _PREPARED, self._folder.name)
@@ -51,4 +53,4 @@ class DinoFolder:
     def _network(self) -> Any:
         from transformers import AutoModel
 
-        return load_network(self._folder, AutoModel, self._device)
+        return load_network(self._folder, AutoModel, self._device, **self._options)

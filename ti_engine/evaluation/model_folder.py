@@ -51,15 +51,15 @@ def read_settings(file: Path) -> dict[str, Any] | None:
     return settings
 
 
-def load_network(folder: Path, loader: Any, device: str) -> Any:
+def load_network(folder: Path, loader: Any, device: str, **options: Any) -> Any:
     """The network in a folder that `check_folder` has accepted, frozen, in float32.
 
-    loader: its class in transformers. Raises ValueError where it cannot be loaded, and where weights are missing, which
-    transformers would fill with random numbers.
+    loader: its class in transformers. options: for its constructor. Raises ValueError where it cannot be loaded, and
+    where weights are missing, which transformers would fill with random numbers.
     """
     try:
         network, report = loader.from_pretrained(
-            str(folder), local_files_only=True, use_safetensors=True, output_loading_info=True
+            str(folder), local_files_only=True, use_safetensors=True, output_loading_info=True, **options
         )
     except Exception as error:  # transformers raises many kinds for a folder that is broken
         lines = str(error).strip().splitlines() or [type(error).__name__]

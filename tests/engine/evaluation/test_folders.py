@@ -57,6 +57,22 @@ def test_dino_gives_transformers_numbers(tmp_path: Path, registers: int) -> None
     assert scorer.embed_texts(TEXTS) is None
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("pooler", [False, True])
+def test_the_first_dino_with_and_without_the_pooler_of_a_vit(tmp_path: Path, pooler: bool) -> None:
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(2)
+    shape = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=SIDE, patch_size=8)
+    config = transformers.ViTConfig(intermediate_size=48, **shape)
+    network = transformers.ViTModel(config, add_pooling_layer=pooler).eval()
+    network.save_pretrained(tmp_path)
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps({"size": SIDE, "crop_size": SIDE}))
+    scorer = DinoFolder(tmp_path)
+    theirs = network(pixel_values=scorer._prepare(pictures())).last_hidden_state
+    assert torch.allclose(scorer.embed_pictures(pictures()), theirs[:, 0], atol=1e-6)
+    assert torch.allclose(scorer.patch_tokens(pictures()), theirs[:, 1:], atol=1e-6)
+
+
 def test_a_text_that_is_too_long_is_named(clip_folder: Path) -> None:
     with pytest.raises(ValueError, match="has 72 tokens, and CLIP reads 64; shorten it"):
         ClipFolder(clip_folder).embed_texts(["red", "red " * 70])
