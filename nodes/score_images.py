@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from comfy_api.latest import io
 from torch import Tensor
@@ -19,6 +19,7 @@ from .host.clip_scorer import HostScorer
 from .schema import CATEGORY, supported
 from .shown.score_report import ImageScores, score_report
 
+_Value = TypeVar("_Value")
 _TRAINED_ON = (
     "The likeness to pictures that were trained on flatters the word; if you have held some out, connect those."
 )
@@ -100,9 +101,9 @@ class ScoreImages(io.ComfyNode):
         masks: list[Tensor] | None = None,
         training_masks: list[Tensor] | None = None,
     ) -> io.NodeOutput:
-        asked, notes = _rest_of_prompt(text[0], placeholder[0].strip())
-        tower = clip[0] if clip and asked else None
-        scorer = HostScorer(clip_vision[0], tower)
+        asked, notes = _rest_of_prompt(_only(text, "text"), _only(placeholder, "placeholder").strip())
+        tower = _only(clip, "clip") if clip and asked else None
+        scorer = HostScorer(_only(clip_vision, "clip_vision"), tower)
         shown = _without_background(pictures, masks, "pictures")
         references = _without_background(training_pictures, training_masks, "training_pictures")
 
@@ -129,6 +130,16 @@ class ScoreImages(io.ComfyNode):
         report = score_report(scores, likeness, mean_of_pairs(scores.patches), shows, notes, warnings)
         text_score = blocked(f"Score Images has no text score. {_no_text(asked)}") if shows is None else shows[1].value
         return io.NodeOutput(report, likeness.value, text_score, ui={"text": [report]})
+
+
+def _only(values: Sequence[_Value], name: str) -> _Value:
+    """The one value of an input, which may come as a list of equal ones. ValueError for several different values."""
+    if any(value is not values[0] and value != values[0] for value in values):
+        raise ValueError(
+            f"{name} is a list of {len(values)} values that differ, and all pictures are scored with one; use a node "
+            "for each."
+        )
+    return values[0]
 
 
 def _rest_of_prompt(text: str, placeholder: str) -> tuple[str, list[str]]:
@@ -169,7 +180,6 @@ def _without_background(batches: Sequence[Tensor], masks: Sequence[Tensor] | Non
     try:
         return [foreground(picture, mask) for picture, mask in zip(pictures, parts, strict=True)]
     except ValueError as error:
-        raise ValueError(
-            f"The masks of {name} cannot be used: {error} That of Load Image is white on what is transparent; put "
-            "Invert Mask behind it."
-        ) from error
+        black = any(float(mask.amax()) < 0.5 for mask in parts if mask.numel())
+        cure = " That of Load Image is white on what is transparent; put Invert Mask behind it." if black else ""
+        raise ValueError(f"The masks of {name} cannot be used: {error}{cure}") from error

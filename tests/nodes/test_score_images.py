@@ -111,12 +111,24 @@ def test_pictures_with_transparency_are_put_on_white(score):
         (dict(text=["an embedding:cat"]), "text holds embedding:cat"),
         (dict(pictures=[]), "pictures holds no picture"),
         (dict(masks=[torch.ones(2, 8, 8)]), "There are 2 masks for 3 pictures; give one for each, or one for all"),
+        (dict(text=["a lawn", "a moon"]), "text is a list of 2 values that differ"),
+        (dict(placeholder=["S*", "<cat>"], text=["S* here"]), "placeholder is a list of 2"),
+        (dict(clip=[object(), object()], text=["a lawn"]), "clip is a list of 2"),
+        (dict(clip_vision=[object(), object()]), "clip_vision is a list of 2"),
+        (
+            dict(masks=[torch.ones(1, 8, 16).triu()]),
+            r"A mask is 16 x 8 pixels, its picture 8 x 8; give it the same shape\.$",
+        ),
         (dict(training_masks=[torch.zeros(1, 64, 64)]), "masks of training_pictures cannot be used.*Invert Mask"),
     ],
 )
 def test_one_sentence(score, changes, sentence):
     with pytest.raises(ValueError, match=sentence):
         score(**changes)
+
+
+def test_a_list_of_equal_values_is_one_value(score):
+    assert score(text=["a lawn", "a lawn"], clip=[object()] * 2).args[2] == pytest.approx((0 + 1 + HALF) / 3)
 
 
 def test_a_long_list_is_cut(score):

@@ -17,8 +17,6 @@ from ..evaluation.foreground import foreground
 from ..evaluation.scorer import Scorer
 from .model_flags import device_of
 
-_SHAPES = 0.02  # by which the shapes of a picture and its mask may differ: a pixel of rounding
-
 
 @dataclass(frozen=True)
 class Compared:
@@ -45,7 +43,7 @@ def read_compared(pictures: Sequence[str], held_out: Sequence[str], masks: str |
     references, warnings = chosen.pictures, training.warnings + (chosen.warnings if held_out else [])
     if masks is not None:
         found, lost = _masks_of(chosen, Path(masks))
-        references = [foreground(picture, mask) for picture, mask in zip(references, found, strict=True)]
+        references = [_masked(*each) for each in zip(chosen.names, references, found, strict=True)]
         warnings = warnings + lost
     return Compared(training.pictures, references, bool(held_out), chosen.names, masks is not None, warnings)
 
@@ -81,18 +79,19 @@ def _masks_of(pictures: PictureFiles, folder: Path) -> tuple[list[Tensor], list[
     _check_names(masks, "masks")
     by_stem = {file.stem: mask.mean(0) for file, mask in zip(masks.files, masks.pictures, strict=True)}
     found = []
-    for file, name, picture in zip(pictures.files, pictures.names, pictures.pictures, strict=True):
+    for file, name in zip(pictures.files, pictures.names, strict=True):
         mask = by_stem.get(file.stem)
         if mask is None:
             raise ValueError(f"There is no mask of {name} in {folder}; call it {file.stem}.png, white on the thing.")
-        ratio = mask.shape[1] * picture.shape[1] / (mask.shape[0] * picture.shape[2])
-        if abs(ratio - 1) > _SHAPES:
-            sizes = [f"{tensor.shape[-1]} x {tensor.shape[-2]}" for tensor in (mask, picture)]
-            raise ValueError(
-                f"The mask of {name} is {sizes[0]} pixels, the picture {sizes[1]}; give it the same shape."
-            )
         found.append(mask)
     return found, masks.warnings
+
+
+def _masked(name: str, picture: Tensor, mask: Tensor) -> Tensor:
+    try:
+        return foreground(picture, mask)
+    except ValueError as error:
+        raise ValueError(f"The mask of {name} cannot be used: {error}") from error
 
 
 def _check_names(pictures: PictureFiles, what: str) -> None:

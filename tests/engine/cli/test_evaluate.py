@@ -243,7 +243,10 @@ def test_ctrl_c_writes_nothing(capsys: Output, interruptible: None, monkeypatch)
         ("--pictures a.png --masks empty", "holds no picture"),
         ("--pictures a.png --masks none", "--masks names no folder: none"),
         ("--pictures a.png b.jpg --masks masks", "There is no mask of b.jpg in masks; call it b.png"),
-        ("--pictures c.png --masks masks", "The mask of c.png is 40 x 50 pixels, the picture 50 x 40"),
+        (
+            "--pictures c.png --masks masks",
+            "The mask of c.png cannot be used: A mask is 40 x 50 pixels, its picture 50 x 40",
+        ),
         ("--pictures a.png --masks masks", "A mask covers nothing"),
         ("--pictures a.png --clip empty", "empty has no config.json; give a folder that holds a CLIP"),
         ("--pictures a.png --clip none", "There is no folder none"),
@@ -271,7 +274,9 @@ def test_bad_input_is_one_sentence_and_exit_code_2(flags: str, sentence: str, ca
     Path("empty").mkdir()
     Path("masks").mkdir()
     for name in ("a.png", "c.png"):
-        Image.new("L", (40, 50), 0).save(Path("masks") / name)
+        mask = Image.new("L", (40, 50), 0)
+        mask.paste(255, (0, 0, 20, 20 * (name == "c.png")))
+        mask.save(Path("masks") / name)
     Image.open("a.png").save("copy.png")
     Path("cats").mkdir()
     for file, colour in (("cats/3.png", "red"), ("cats/4.png", "blue")):

@@ -23,12 +23,19 @@ def test_a_mask_of_another_size_is_scaled() -> None:
     assert float(kept[:, 2].mean()) == 1 and float(kept[:, -2].mean()) == GREY
 
 
+def test_a_mask_that_keeps_everything_fits_any_picture() -> None:
+    picture = torch.rand(3, 20, 30)
+    assert torch.allclose(foreground(picture, torch.ones(64, 64)), picture, atol=1e-6)  # as of Load Image, inverted
+
+
 @pytest.mark.parametrize(
     ("mask", "sentence"),
     [
         (torch.zeros(4, 4), "covers nothing"),
         (torch.full((4, 4), 2.0), "outside of 0"),
         (torch.full((4, 4), torch.nan), "outside of 0"),
+        (torch.ones(4, 8).triu(), "A mask is 8 x 4 pixels, its picture 4 x 4; give it the same shape"),
+        (torch.ones(0, 4), "must be \\[height, width\\]"),
         (torch.ones(1, 4, 4), "must be \\[height, width\\]"),
     ],
 )
