@@ -58,20 +58,47 @@ def read_preprocessing(settings: Mapping[str, Any], default: Preprocessing, name
 
     name: of the folder, for errors. Raises ValueError for settings of another kind than CLIP's and DINO's.
     """
+    mode = _mode(settings.get("resample"), default.mode, name)
+    mean, std = (_channels(settings, key, getattr(default, key[6:]), name) for key in ("image_mean", "image_std"))
     size = _side(settings.get("size"), ("shortest_edge",)) or _pair(settings.get("size")) or default.size
     crop = _side(settings.get("crop_size"), ("height", "shortest_edge")) or default.crop
     crop = crop if settings.get("do_center_crop", default.crop is not None) else None
-    mode = _MODES.get(int(settings.get("resample") or 3))
-    mean, std = (tuple(settings.get(key) or getattr(default, key[6:])) for key in ("image_mean", "image_std"))
     shorter = size if isinstance(size, int) else min(size)
     square = crop is not None or not isinstance(size, int)
     usual = settings.get("do_resize", True) and settings.get("do_normalize", True) and settings.get("do_rescale", True)
-    if mode is None or not usual or not square or (crop or 0) > shorter or len(mean) != 3 or len(std) != 3:
+    if not usual or not square or (crop or 0) > shorter:
         raise ValueError(
             f"{name}/preprocessor_config.json asks for pictures in a way that is not known here; a folder of CLIP or "
             "DINO scales, crops to a square and normalises three channels."
         )
     return Preprocessing(size, crop, mean, std, mode)
+
+
+def _mode(resample: Any, default: str, name: str) -> str:
+    """PyTorch's name of a way to scale, from Pillow's number."""
+    if resample is None:
+        return default
+    if not isinstance(resample, int) or resample not in _MODES:
+        known = ", ".join(f"{number} ({mode})" for number, mode in _MODES.items())
+        raise ValueError(
+            f"{name}/preprocessor_config.json has resample {resample!r}, and only {known} are known here; fetch the "
+            "file again."
+        )
+    return _MODES[resample]
+
+
+def _channels(settings: Mapping[str, Any], key: str, default: Sequence[float], name: str) -> tuple[float, ...]:
+    """A number for each of the three channels; a standard deviation is above 0."""
+    values = settings.get(key)
+    if values is None:
+        return tuple(default)
+    numbers = isinstance(values, list) and len(values) == 3 and all(type(value) in (int, float) for value in values)
+    if not numbers or (key == "image_std" and min(values) <= 0):
+        above = " above 0" if key == "image_std" else ""
+        raise ValueError(
+            f"{name}/preprocessor_config.json has {key} {values!r}; it must be a list of three numbers{above}."
+        )
+    return tuple(values)
 
 
 def _side(value: Any, keys: Sequence[str]) -> int | None:
@@ -81,6 +108,7 @@ def _side(value: Any, keys: Sequence[str]) -> int | None:
 
 
 def _pair(value: Any) -> tuple[int, int] | None:
-    if isinstance(value, Mapping) and value.get("height") and value.get("width"):
-        return int(value["height"]), int(value["width"])
-    return None
+    if not isinstance(value, Mapping):
+        return None
+    height, width = value.get("height"), value.get("width")
+    return (height, width) if isinstance(height, int) and isinstance(width, int) and min(height, width) > 0 else None

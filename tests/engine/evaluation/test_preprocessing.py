@@ -46,8 +46,29 @@ def test_settings_of_a_folder_and_what_they_leave_out() -> None:
 
 @pytest.mark.parametrize(
     "settings",
-    [{"crop_size": 40}, {"do_center_crop": False}, {"resample": 1}, {"do_normalize": False}, {"image_mean": [0.5]}],
+    [{"crop_size": 40}, {"do_center_crop": False}, {"do_normalize": False}],
 )
 def test_settings_of_another_kind_are_refused(settings: dict) -> None:
     with pytest.raises(ValueError, match=r"x/preprocessor_config\.json asks for pictures in a way"):
+        read_preprocessing(settings, Preprocessing(30, 30), "x")
+
+
+@pytest.mark.parametrize("resample", [0, 1, "bicubic", 2.5, [3]])
+def test_another_way_to_scale_is_refused(resample: object) -> None:
+    with pytest.raises(ValueError, match=r"x/preprocessor_config\.json has resample .* only 2 \(bilinear\), 3"):
+        read_preprocessing({"resample": resample}, Preprocessing(30, 30), "x")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"image_mean": 0.5},
+        {"image_mean": [0.5]},
+        {"image_mean": ["a"] * 3},
+        {"image_std": 0.5},
+        {"image_std": [0, 1, 1]},
+    ],
+)
+def test_numbers_that_are_not_one_a_channel_are_refused(settings: dict) -> None:
+    with pytest.raises(ValueError, match=r"x/preprocessor_config\.json has image_.* a list of three numbers"):
         read_preprocessing(settings, Preprocessing(30, 30), "x")
