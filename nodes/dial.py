@@ -27,7 +27,7 @@ class Dial(io.ComfyNode):
             display_name="Fidelity-Editability",
             category=CATEGORY,
             description="Turns a learned word back towards its class word, after training and at once: prompts are "
-            "followed better, with less likeness.",
+            "usually followed better, with less likeness.",
             search_aliases=["textual inversion", "strength", "slerp", "editability", "trade-off", "weaken embedding"],
             has_intermediate_output=True,  # newer hosts show the report of a cached result again
             inputs=[
@@ -42,8 +42,8 @@ class Dial(io.ComfyNode):
                     max=1.0,
                     step=0.01,
                     display_mode=io.NumberDisplay.slider,
-                    tooltip="0: the class word. 1: what was learned. Between them prompts are followed the better, and "
-                    "the likeness is the lower, the nearer it is to 0.",
+                    tooltip="0: the class word. 1: what was learned. Along direction, prompts are usually followed the "
+                    "better, and the likeness is usually the lower, the nearer it is to 0.",
                 ),
                 supported(
                     io.Combo.Input,

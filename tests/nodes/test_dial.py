@@ -56,7 +56,7 @@ def test_the_report_is_shown_and_names_the_class_noun(dial, word, run_folder):
     report = output.args[1]
     assert output.ui == {"text": [report]}
     assert report.startswith("S*: position 0.5 from the start of its run (0)")
-    assert "Calibrated: 50% of the likeness" in report and '"S* ball"' in report
+    assert "Calibrated: 50% of the fall of the loss" in report and '"S* ball"' in report
 
 
 @pytest.mark.parametrize(("path", "sentence"), [("trajectory", "connect run"), ("direction", "connect clip")])

@@ -19,8 +19,8 @@ from .terminal import say
 from .word_files import add_output_flags, output_of, read_word, show, write_word
 
 DESCRIPTION = (
-    "Write a learned word closer to its class word: prompts are followed better, with less likeness. Nothing is "
-    "trained. A file needs the model's words (--model); a run on disk can also go back through its own states."
+    "Write a learned word closer to its class word: prompts are usually followed better, with less likeness. Nothing "
+    "is trained. A file needs the model's words (--model); a run on disk can also go back through its own states."
 )
 
 

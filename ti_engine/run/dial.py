@@ -8,7 +8,7 @@ from typing import Any
 
 from ..files.formats.metadata import training_record
 from ..training.record import TrainRecord
-from ..word.dial import Dialled, calibrated_place, check_position, path_through
+from ..word.dial import Dialled, calibrated_place, check_position, path_through, rising_knots
 from ..word.embedding import TokenEmbedding
 from .folder import SavedRun
 
@@ -33,7 +33,7 @@ def along_trajectory(
         )
     path, kept = path_through(states)
     places = {before[number]: place for number, place in zip(kept[:-1], path.places, strict=False)}
-    knots = _knots(record, steps, places)
+    knots = rising_knots(_measured(record, steps, places))
     place = calibrated_place(position, knots)
     word, start = (TokenEmbedding(vectors, learned.placeholder) for vectors in (path.at(place), path.at(0)))
     return Dialled(word, start, learned, "trajectory", position, class_word, place, len(knots))
@@ -61,7 +61,7 @@ def _as_steps(ends: Any, last: int) -> range | None:
     return range(ends[0], ends[1] + 1)
 
 
-def _knots(record: TrainRecord, steps: range, places: Mapping[int, float]) -> list[tuple[float, float]]:
+def _measured(record: TrainRecord, steps: range, places: Mapping[int, float]) -> list[tuple[float, float]]:
     """(place on the path, share of the loss's fall) of the steps between the two ends that were looked at; empty where
     the losses at the ends are not known, or the word is no better than its start."""
     losses = record.evaluations

@@ -1,7 +1,7 @@
 """A learned word turned back towards its class word: one number from 0, the class word, to 1, what was learned.
 
-Near the class word a prompt's other words are followed better, near the learned vectors the likeness is better (the
-trade-off of Gal et al. 2022, section 5.2). Nothing is trained, and the two ends are given back to the bit.
+Near the class word a prompt's other words are usually followed better, near the learned vectors the likeness is usually
+better (the trade-off of Gal et al. 2022, section 5.2). Nothing is trained, and the two ends are given back to the bit.
 """
 
 from __future__ import annotations
@@ -167,19 +167,25 @@ def path_through(states: Sequence[Mapping[str, Tensor]]) -> tuple[Path, list[int
     return Path([states[number] for number in kept], [length / lengths[-1] for length in lengths]), kept
 
 
-def calibrated_place(position: float, knots: Sequence[tuple[float, float]]) -> float:
-    """The place on a path at which a share `position` of the likeness is reached.
-
-    knots: (place, share of the loss's fall) where it was measured, by place, between 0 and 1. Noise is taken out by
-    counting the best share so far, and what lies between two knots is even. Without knots the place is the position.
-    """
+def rising_knots(measured: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Those of `measured`, (place, share of the loss's fall) by place, that a dial can go by: each between 0 and 1, and
+    with a larger share than all before it. This takes out noise."""
     rising = [(0.0, 0.0)]
-    for place, share in knots:
+    for place, share in measured:
         if rising[-1][0] < place < 1 and rising[-1][1] < share < 1:
             rising.append((place, share))
+    return rising[1:]
+
+
+def calibrated_place(position: float, knots: Sequence[tuple[float, float]]) -> float:
+    """The place on a path at which a share `position` of the loss's fall is reached.
+
+    knots: as from `rising_knots`; what lies between two of them is even. Without knots the place is the position.
+    """
     if position in (0, 1):
         return position
-    (low, before), (high, after) = next(pair for pair in pairwise([*rising, (1.0, 1.0)]) if position <= pair[1][1])
+    ends = [(0.0, 0.0), *knots, (1.0, 1.0)]
+    (low, before), (high, after) = next(pair for pair in pairwise(ends) if position <= pair[1][1])
     return low + (high - low) * (position - before) / (after - before)
 
 
@@ -210,15 +216,15 @@ def dial_lines(dialled: Dialled) -> list[str]:
         )
     if dialled.looked_at:
         lines.append(
-            f"Calibrated: {dialled.position:.0%} of the likeness, by the loss on the run's fixed set, which was "
-            f"looked at {dialled.looked_at} time{'s' * (dialled.looked_at > 1)} on the way. That is "
-            f"{dialled.place:.0%} of the way that the vectors went."
+            f"Calibrated: {dialled.position:.0%} of the fall of the loss on the run's fixed set, by "
+            f"{dialled.looked_at} loss{'es' * (dialled.looked_at > 1)} on the way. That is {dialled.place:.0%} of the "
+            "way that the vectors went."
         )
     else:
         way = "the angle" if dialled.path == "direction" else "the way that the vectors went"
         lines.append(
-            f"Not calibrated: {dialled.position:.0%} is a share of {way}, not of the likeness, because no losses are "
-            "known between the two ends."
+            f"Not calibrated: {dialled.position:.0%} is a share of {way}, not of the fall of the loss, because no "
+            "losses are known between the two ends."
         )
     name, *with_noun = dialled.prompts
     lines.append(

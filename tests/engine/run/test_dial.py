@@ -44,7 +44,7 @@ def test_the_ends_are_the_start_of_the_run_and_its_word_to_the_bit(saved: SavedR
 def test_a_picked_step_is_an_end_too(saved: SavedRun) -> None:
     end = dialled(saved, 1, range(5, 6))
     assert torch.equal(rows(end), saved.record.trajectory[5]["clip_l"])
-    assert end.looked_at == 4
+    assert 0 < end.looked_at <= 4
 
 
 def test_the_share_of_the_loss_never_falls_along_the_dial(saved: SavedRun) -> None:
@@ -82,7 +82,7 @@ def test_without_losses_on_the_way_it_is_the_share_of_the_way(saved: SavedRun) -
     assert (half.place, half.looked_at) == (0.5, 0)
     assert "Not calibrated: 50% is a share of the way" in "\n".join(dial_lines(half))
     calibrated = "\n".join(dial_lines(dialled(saved, 0.5)))
-    assert "Calibrated: 50% of the likeness" in calibrated and "from the start of its run (0)" in calibrated
+    assert "Calibrated: 50% of the fall of the loss" in calibrated and "from the start of its run (0)" in calibrated
 
 
 def test_a_word_that_is_worse_than_its_start_is_not_calibrated(saved: SavedRun) -> None:

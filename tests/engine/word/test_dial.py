@@ -19,6 +19,7 @@ from ti_engine.word.dial import (
     dial_lines,
     mean_angle,
     path_through,
+    rising_knots,
 )
 
 POSITIONS = [number / 20 for number in range(21)]
@@ -152,7 +153,7 @@ def test_a_word_that_never_moved_has_no_path() -> None:
         path_through([state, dict(state)])
 
 
-def test_a_position_is_the_share_of_the_likeness() -> None:
+def test_a_position_is_the_share_of_the_fall_of_the_loss() -> None:
     knots = [(0.2, 0.5), (0.6, 0.9)]
     assert [calibrated_place(p, knots) for p in (0, 0.5, 0.9, 1)] == [0, 0.2, 0.6, 1]
     assert calibrated_place(0.25, knots) == pytest.approx(0.1)
@@ -169,7 +170,12 @@ def test_a_position_is_the_share_of_the_likeness() -> None:
     ],
 )
 def test_noisy_losses_still_make_a_dial_that_never_goes_back(knots) -> None:
-    places = [calibrated_place(position, knots) for position in POSITIONS]
+    places = [calibrated_place(position, rising_knots(knots)) for position in POSITIONS]
     assert places == sorted(places) and (places[0], places[-1]) == (0, 1)
     if not knots:
         assert places == POSITIONS
+
+
+def test_only_losses_that_show_a_fall_are_counted() -> None:
+    assert rising_knots([(0.1, 0.4), (0.3, 0.2), (0.5, 0.8), (0.7, 0.79)]) == [(0.1, 0.4), (0.5, 0.8)]
+    assert rising_knots([(0.1, -0.5), (0.4, 1.3)]) == []
