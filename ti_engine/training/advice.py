@@ -6,14 +6,12 @@ import math
 from collections.abc import Callable
 
 from ..word.embedding import TokenEmbedding
-from ..word.families import and_list
 from ..word.inspection import FAR_TOO_LONG
+from ..word.spread import unused_tokens
 from .backend import FrozenModels
 from .config import TrainConfig
 from .record import TrainRecord
 from .start_vectors import initial_vectors, start_tokens, trained_encoders
-
-_MOST_NAMED = 8  # tokens in a sentence
 
 
 def setting_warnings(
@@ -37,19 +35,15 @@ def setting_warnings(
 
 def _tokens_without_vector(backend: FrozenModels, config: TrainConfig) -> list[str]:
     tokens = start_tokens(backend, config)
-    left = {key: texts[config.num_vectors :] for key, texts in tokens.items() if len(texts) > config.num_vectors}
-    if not left:
+    unused = unused_tokens(tokens, dict.fromkeys(tokens, config.num_vectors))
+    if not unused:
         return []
     most = max(map(len, tokens.values()))
     fits = most <= min(info.max_vectors for info in backend.encoders.values())
     cure = f"Set num_vectors to {most}, or choose" if fits else "Choose"
-    named = {
-        f"{', '.join(texts[:_MOST_NAMED])}{', ...' * (len(texts) > _MOST_NAMED)}": key for key, texts in left.items()
-    }
-    unused = [next(iter(named))] if len(named) == 1 else [f"{texts} of {key}" for texts, key in named.items()]
     return [
         f"initial_words has more tokens than the word has vectors ({config.num_vectors}): no vector starts from "
-        f"{and_list(unused)}. {cure} fewer words."
+        f"{unused}. {cure} fewer words."
     ]
 
 

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from ..word.embedding import TokenEmbedding
 from ..word.families import and_list
-from ..word.token_text import is_punctuation, without_foreign_punctuation
+from ..word.spread import spread, spread_vectors, without_punctuation
+from ..word.token_text import without_foreign_punctuation
 from .backend import FrozenModels
 from .config import TrainConfig
 
@@ -30,12 +31,10 @@ def initial_vectors(
         check_one_start(config)
         return _from_embedding(backend, config, start)
     if config.initial_words.strip():
-        vectors = backend.word_vectors(without_foreign_punctuation(config.initial_words))
-        places = {key: list(tokens) for key, tokens in _tokens(backend, config).items()}
-        return {
-            key: rows[[places[key][i] for i in _spread(len(places[key]), config.num_vectors)]].clone()
-            for key, rows in vectors.items()
-        }
+        words = without_foreign_punctuation(config.initial_words)
+        rows = backend.word_vectors(words)
+        start_tokens(backend, config)  # raises for punctuation alone
+        return spread_vectors(rows, backend.word_tokens(words), dict.fromkeys(rows, config.num_vectors))
     if len(trained_encoders(backend, config)) < len(backend.encoders):
         raise ValueError(
             "train_encoders needs initial_words: they are what the other text encoders see in the word's place."
@@ -63,7 +62,13 @@ def start_tokens(backend: FrozenModels, config: TrainConfig) -> dict[str, list[s
     """
     if not config.initial_words.strip():
         return {}
-    return {key: list(tokens.values()) for key, tokens in _tokens(backend, config).items()}
+    tokens = without_punctuation(backend.word_tokens(without_foreign_punctuation(config.initial_words)))
+    if not all(tokens.values()):
+        raise ValueError(
+            f"initial_words is {config.initial_words!r} and holds no word; write one that the model knows, or leave it "
+            "empty to start at random."
+        )
+    return tokens
 
 
 def start_sentence(backend: FrozenModels, config: TrainConfig, start: TokenEmbedding | None = None) -> str:
@@ -73,12 +78,12 @@ def start_sentence(backend: FrozenModels, config: TrainConfig, start: TokenEmbed
     tokens = start_tokens(backend, config)
     if not tokens:
         return "Started from random vectors."
-    spread = {
-        key: ", ".join(f"{number} {texts[i]}" for number, i in enumerate(_spread(len(texts), config.num_vectors), 1))
+    told = {
+        key: ", ".join(f"{number} {texts[i]}" for number, i in enumerate(spread(len(texts), config.num_vectors), 1))
         for key, texts in tokens.items()
     }
-    same = len(set(spread.values())) == 1
-    by_encoder = [next(iter(spread.values()))] if same else [f"{places} ({key})" for key, places in spread.items()]
+    same = len(set(told.values())) == 1
+    by_encoder = [next(iter(told.values()))] if same else [f"{places} ({key})" for key, places in told.items()]
     return f"Started from these tokens, vector by vector: {and_list(by_encoder)}."
 
 
@@ -91,26 +96,6 @@ def trained_encoders(backend: FrozenModels, config: TrainConfig) -> list[str]:
             "these, or leave it empty for all."
         )
     return [key for key in backend.encoders if not config.train_encoders or key in config.train_encoders]
-
-
-def _tokens(backend: FrozenModels, config: TrainConfig) -> dict[str, dict[int, str]]:
-    """Encoder key -> place among the tokens of the initial words -> text, of those that are no punctuation."""
-    words = backend.word_tokens(without_foreign_punctuation(config.initial_words))
-    tokens = {
-        key: {place: text for place, text in enumerate(texts) if not is_punctuation(text)}
-        for key, texts in words.items()
-    }
-    if not all(tokens.values()):
-        raise ValueError(
-            f"initial_words is {config.initial_words!r} and holds no word; write one that the model knows, or leave it "
-            "empty to start at random."
-        )
-    return tokens
-
-
-def _spread(available: int, count: int) -> list[int]:
-    """For each of `count` vectors the one of `available` tokens that it starts from."""
-    return [number * available // count if count > available else number for number in range(count)]
 
 
 def _from_embedding(backend: FrozenModels, config: TrainConfig, start: TokenEmbedding) -> dict[str, Tensor]:

@@ -10,7 +10,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -19,17 +18,13 @@ from .arithmetic import is_opposite, slerp
 from .embedding import TokenEmbedding
 from .families import and_list, describe_widths
 from .merging import made_of
+from .spread import Vocabulary, spread_vectors, unused_tokens, without_punctuation
+from .token_text import without_foreign_punctuation
 
 PATHS = {
     "direction": "turns the class word into the learned one on the shortest way, and changes the length evenly",
     "trajectory": "goes back through the states that the run had while it learned",
 }
-
-
-class Vocabulary(Protocol):
-    """The part of a `Backend` that knows a model's own words."""
-
-    def word_vectors(self, words: str) -> dict[str, Tensor]: ...
 
 
 @dataclass(frozen=True)
@@ -38,7 +33,8 @@ class Dialled:
 
     start, learned: the words at 0 and at 1. path: a key of PATHS. class_word: what prompts call the class; empty where
     nobody said it. place: the share of the path at which the position lies. looked_at: how many losses between the two
-    ends the position was calibrated by; 0 where it is the place itself.
+    ends the position was calibrated by; 0 where it is the place itself. left_out: the tokens of the class word that no
+    vector of the start is of; empty where all are used.
     """
 
     word: TokenEmbedding
@@ -49,6 +45,7 @@ class Dialled:
     class_word: str
     place: float
     looked_at: int = 0
+    left_out: str = ""
 
     @property
     def turned(self) -> dict[str, tuple[float, float]]:
@@ -88,8 +85,8 @@ def along_direction(
 
     The direction moves along the great circle and the length evenly, by the same share: the form of Bui et al. 2025
     (arXiv 2506.22685) with rho = alpha = 1 - position. vocabulary: of the model that the word is for.
-    Raises ValueError with a sentence for a class word that is missing, unknown or of more tokens than the word has
-    vectors, for another model's word, and for vectors without one way between them.
+    Raises ValueError with a sentence for a class word that is missing or unknown, for another model's word, and for
+    vectors without one way between them.
     """
     check_position(position)
     class_word = " ".join(class_word.split())
@@ -102,34 +99,32 @@ def along_direction(
         raise ValueError(
             f"To look up {class_word!r} needs the words of a model; connect its CLIP, or name it with --model."
         )
-    start = class_vectors(vocabulary, class_word, learned)
+    start, left_out = class_vectors(vocabulary, class_word, learned)
     _check_way(start, learned)
     ends = {0.0: start, 1.0: learned}
     vectors = ends[position].copy().vectors if position in ends else slerp(start, learned, position).vectors
     word = TokenEmbedding(vectors, learned.placeholder)
-    return Dialled(word, start, learned, "direction", position, class_word, position)
+    return Dialled(word, start, learned, "direction", position, class_word, position, left_out=left_out)
 
 
-def class_vectors(vocabulary: Vocabulary, class_word: str, like: TokenEmbedding) -> TokenEmbedding:
-    """`class_word` with as many vectors as `like` has in each of its encoders, where training would start: its tokens
-    are spread over the vectors in their order. Raises ValueError as `along_direction`."""
-    known = vocabulary.word_vectors(class_word)
+def class_vectors(vocabulary: Vocabulary, class_word: str, like: TokenEmbedding) -> tuple[TokenEmbedding, str]:
+    """`class_word` with as many vectors as `like` has in each of its encoders, where training would start, and the
+    tokens that no vector is of, for a sentence. Raises ValueError as `along_direction`."""
+    words = without_foreign_punctuation(class_word).strip()
+    known = vocabulary.word_vectors(words) if words else {}
+    texts = vocabulary.word_tokens(words) if words else {}
+    tokens = without_punctuation(texts)
+    if not tokens or not all(tokens.values()):
+        raise ValueError(f"{class_word!r} holds no word; give the class word, such as cat.")
     if any(key not in known or rows.shape[1] != known[key].shape[1] for key, rows in like.vectors.items()):
         holds, takes = ({key: rows.shape[1] for key, rows in v.items()} for v in (like.vectors, known))
         raise ValueError(
             f"{like.placeholder} holds {describe_widths(holds)}, and the model has {describe_widths(takes)}; take the "
             "model that the word was learned on."
         )
-    vectors = {}
-    for key, rows in like.vectors.items():
-        tokens, count = len(known[key]), len(rows)
-        if tokens > count:
-            raise ValueError(
-                f"{class_word!r} is {tokens} tokens for {key}, and {like.placeholder} has {count} "
-                f"vector{'s' * (count > 1)}; give a class word of at most {count} token{'s' * (count > 1)}."
-            )
-        vectors[key] = known[key][[number * tokens // count for number in range(count)]].float().clone()
-    return TokenEmbedding(vectors, class_word)
+    counts = {key: len(rows) for key, rows in like.vectors.items()}
+    left_out = unused_tokens({key: tokens[key] for key in counts}, counts)
+    return TokenEmbedding(spread_vectors(known, texts, counts), class_word), left_out
 
 
 @dataclass(frozen=True)
@@ -208,6 +203,8 @@ def dial_lines(dialled: Dialled) -> list[str]:
         f"{dialled.word.placeholder}: position {dialled.position:g} from {start} (0) to what was learned (1), along "
         f"the {dialled.path}."
     ]
+    if dialled.left_out:
+        lines.append(f"{start} has more tokens than the word has vectors; left out: {dialled.left_out}.")
     for key, (turned, whole) in dialled.turned.items():
         first, now, last = dialled.lengths[key]
         lines.append(

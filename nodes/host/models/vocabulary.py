@@ -121,7 +121,15 @@ class ClipVocabulary:
 
     def word_vectors(self, words: str) -> dict[str, Tensor]:
         """Encoder key -> the vectors [tokens, width] of `words`. ValueError for words that an encoder does not know."""
+        self._check_known(words)
+        return {key: vocabulary.vectors(words) for key, vocabulary in self._vocabularies.items()}
+
+    def word_tokens(self, words: str) -> dict[str, list[str]]:
+        """Encoder key -> the texts of the tokens of `words`, in the order of `word_vectors`; the same errors."""
+        self._check_known(words)
+        return {key: vocabulary.tokens(words) for key, vocabulary in self._vocabularies.items()}
+
+    def _check_known(self, words: str) -> None:
         for key, vocabulary in self._vocabularies.items():
             if unknown := vocabulary.unknown(words):
                 raise ValueError(f"{key} does not know {', '.join(map(repr, unknown))}; choose words that it knows.")
-        return {key: vocabulary.vectors(words) for key, vocabulary in self._vocabularies.items()}

@@ -37,13 +37,16 @@ class Words:
         self._encoders, self._known = encoders, known
 
     def word_vectors(self, words: str) -> dict[str, Tensor]:
-        tokens = words.split()
-        if unknown := [token for token in tokens if token not in self._known]:
+        tokens = self.word_tokens(words)["clip_l"]
+        if unknown := [token for token in tokens if token not in self._known and token != ","]:
             raise ValueError(f"The model does not know {unknown[0]!r}.")
         return {
-            key: torch.cat([rows(len(token), 1, width, self._known[token]) for token in tokens])
+            key: torch.cat([rows(len(token), 1, width, self._known.get(token, 9.0)) for token in tokens])
             for key, width in self._encoders.items()
         }
+
+    def word_tokens(self, words: str) -> dict[str, list[str]]:
+        return {key: words.replace(",", " , ").split() for key in self._encoders}
 
 
 WORDS = Words({"clip_l": 8, "clip_g": 6}, {"cat": 0.4, "black": 0.5, "bird": 0.6})
@@ -89,7 +92,32 @@ def test_it_is_the_form_of_test_time_embedding_adjustment() -> None:
 def test_tokens_of_the_class_word_are_spread_over_the_vectors_as_at_the_start_of_a_training() -> None:
     like = TokenEmbedding({"clip_l": rows(3, 4)})
     black, cat = WORDS.word_vectors("black cat")["clip_l"]
-    assert torch.equal(class_vectors(WORDS, "black cat", like).vectors["clip_l"], torch.stack([black, black, cat, cat]))
+    start, left_out = class_vectors(WORDS, "black, cat", like)
+    assert torch.equal(start.vectors["clip_l"], torch.stack([black, black, cat, cat])) and not left_out
+
+
+def test_of_a_class_word_with_more_tokens_than_vectors_the_first_are_taken_and_the_others_named() -> None:
+    two = dialled(0, "black, cat")
+    assert torch.equal(two.word.vectors["clip_l"], WORDS.word_vectors("black cat")["clip_l"])
+    assert not any("left out" in line for line in dial_lines(two))
+    start = dialled(0, "black cat bird")
+    assert torch.equal(start.word.vectors["clip_g"], WORDS.word_vectors("black cat")["clip_g"])
+    assert dial_lines(start)[1] == '"black cat bird" has more tokens than the word has vectors; left out: bird.'
+
+
+def test_an_encoder_that_splits_the_class_word_takes_its_first_token() -> None:
+    class Pieces(Words):
+        def word_tokens(self, words: str) -> dict[str, list[str]]:
+            return {key: [words] if key == "clip_l" else [words[:2], words[2:]] for key in self._encoders}
+
+        def word_vectors(self, words: str) -> dict[str, Tensor]:
+            return {key: rows(3, 1 + (key == "t5xxl"), width) for key, width in self._encoders.items()}
+
+    words = Pieces({"clip_l": 8, "t5xxl": 6}, {})
+    learned = TokenEmbedding({"clip_l": rows(1, 1, 8), "t5xxl": rows(2, 1, 6)})
+    half = along_direction(learned, "teapot", 0, words)
+    assert torch.equal(half.word.vectors["t5xxl"], words.word_vectors("teapot")["t5xxl"][:1])
+    assert half.left_out == "apot"
 
 
 def test_it_says_how_far_the_word_was_turned() -> None:
@@ -110,7 +138,8 @@ def test_it_says_how_far_the_word_was_turned() -> None:
     [
         (LEARNED, "", 0.5, "give the class word"),
         (LEARNED, "unicorn", 0.5, "does not know 'unicorn'"),
-        (LEARNED, "black cat bird", 0.5, "3 tokens for clip_l, and S\\* has 2 vectors; .* at most 2 tokens"),
+        (LEARNED, ",", 0.5, "',' holds no word; give the class word"),
+        (LEARNED, "\u3001", 0.5, "holds no word"),
         (LEARNED, "cat", 1.5, "from 0 .* to 1 .*, got 1.5"),
         (LEARNED, "cat", math.nan, "got nan"),
         (TokenEmbedding({"t5xxl": rows(1)}), "cat", 0.5, "holds t5xxl of width 8, and the model has clip_l of width 8"),

@@ -58,9 +58,15 @@ def test_between_the_ends_it_is_a_new_word_half_way(models, dial, learned):
     assert "Not calibrated" in report
 
 
+def test_a_class_word_of_more_tokens_than_vectors_is_taken_as_a_training_does(models, dial, learned):
+    word, report = dial(learned, 0.0, class_word="red, blue heart", clip=models[1])
+    wanted = plugin("nodes.host.models.vocabulary").ClipVocabulary(models[1]).word_vectors("red blue")["clip_l"]
+    assert torch.equal(rows(word), wanted) and "left out: heart." in report
+
+
 @pytest.mark.parametrize(
     ("class_word", "sentence"),
-    [("", "give the class word"), ("qqq", "does not know 'qqq'"), ("red blue heart", "is 3 tokens for clip_l")],
+    [("", "give the class word"), ("qqq", "does not know 'qqq'"), ("\u3001", "holds no word")],
 )
 def test_what_has_no_way_is_one_sentence(models, dial, learned, class_word, sentence):
     with pytest.raises(ValueError, match=sentence):
