@@ -8,7 +8,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..ti_engine import TokenEmbedding
-from ..ti_engine.files.formats.metadata import description_metadata, initial_words
+from ..ti_engine.files.formats.metadata import class_noun, initial_words, moved_metadata
 from ..ti_engine.run.dial import along_trajectory, steps_of
 from ..ti_engine.run.folder import RunFolder
 from ..ti_engine.word.dial import PATHS, along_direction, dial_lines
@@ -89,10 +89,11 @@ class Dial(io.ComfyNode):
         run: RunFolder | None = None,
     ) -> io.NodeOutput:
         class_word = class_word.strip() or initial_words(embedding.metadata)
+        noun = class_noun(embedding.metadata)
         if path == "direction":
             if clip is None:
                 raise ValueError("The path direction looks the class word up in the model's vocabulary; connect clip.")
-            dialled = along_direction(fitted(clip, embedding), class_word, position, ClipVocabulary(clip))
+            dialled = along_direction(fitted(clip, embedding), class_word, position, ClipVocabulary(clip), noun)
         elif run is None:
             raise ValueError(
                 "The path trajectory needs the states of the run; connect run, of the Load Run or Train Textual "
@@ -100,7 +101,8 @@ class Dial(io.ComfyNode):
             )
         else:
             saved = run.saved()
-            dialled = along_trajectory(saved.record, steps_of(saved, embedding), embedding, position, class_word)
-        metadata = description_metadata(merged_from=dialled.made_of) if dialled.made_of else embedding.metadata
+            dialled = along_trajectory(saved.record, steps_of(saved, embedding), embedding, position, class_word, noun)
+        given = embedding.metadata
+        metadata = moved_metadata(given, dialled.made_of) if dialled.made_of else given
         report = "\n".join(printable(line) for line in dial_lines(dialled))
         return io.NodeOutput(replace(dialled.word, metadata=metadata), report, ui={"text": [report]})

@@ -11,6 +11,7 @@ from comfy_api.latest import io
 from ..ti_engine import TokenEmbedding
 from ..ti_engine.data.captions import fill_slot
 from ..ti_engine.data.contact_sheet import contact_sheet
+from ..ti_engine.files.formats.metadata import class_noun
 from ..ti_engine.run.folder import RunFolder, SavedRun
 from ..ti_engine.run.pick import pick_word, spread_steps, steps_between
 from .host.blocked import blocked
@@ -68,7 +69,8 @@ class PickStep(io.ComfyNode):
                     "prompts",
                     default=_PROMPTS,
                     multiline=True,
-                    tooltip="The rows of the sheet, a prompt a line. {} or the placeholder is the word.",
+                    tooltip="The rows of the sheet, a prompt a line. {} or the placeholder is the word. The default "
+                    "prompts name the class_noun of the training, too.",
                 ),
                 supported(
                     io.Int.Input,
@@ -131,7 +133,8 @@ class PickStep(io.ComfyNode):
             report = pick_report(saved, word, steps)
             no_sheet = blocked("Pick Step draws its sheet with a model; connect model, clip and vae.")
             return io.NodeOutput(word, no_sheet, report, ui={"text": [report]})
-        texts = _filled(prompts, word.placeholder)
+        noun = class_noun(word.metadata) if prompts == _PROMPTS else ""
+        texts = _filled(prompts.replace("{}", f"{{}} {noun}") if noun else prompts, word.placeholder)
         compared = _compared_words(saved, word, steps, columns)
         wanted = [(text, one) for _, one in compared for text in texts]
         resolution = int(run.config().get("settings", {}).get("resolution", 0))

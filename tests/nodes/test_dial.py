@@ -59,6 +59,16 @@ def test_the_report_is_shown_and_names_the_class_noun(dial, word, run_folder):
     assert "Calibrated: 50% of the fall of the loss" in report and '"S* ball"' in report
 
 
+def test_a_word_that_was_trained_with_a_noun_keeps_it(nodes, dial, tmp_path):
+    toy_runs = importlib.import_module("toy_runs")
+    saved = toy_runs.toy_run(tmp_path, RUN, steps=4, class_noun="ball")
+    run = importlib.import_module("ti_plugin.ti_engine.run.folder").RunFolder(saved.folder.path)
+    word = importlib.import_module("ti_plugin.ti_engine.run.pick").pick_word(run.saved(), None)
+    changed, report = dial(word, 0.5, run=run).args
+    assert 'In a prompt write "S* ball"' in report
+    assert changed.metadata["modelspec.usage_hint"] == word.metadata["modelspec.usage_hint"]
+
+
 @pytest.mark.parametrize(("path", "sentence"), [("trajectory", "connect run"), ("direction", "connect clip")])
 def test_what_a_path_needs_is_asked_for(dial, word, path, sentence):
     with pytest.raises(ValueError, match=sentence):

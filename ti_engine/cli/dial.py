@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from ..files.formats.metadata import description_metadata, initial_words
+from ..files.formats.metadata import class_noun, initial_words, moved_metadata
 from ..run.dial import along_trajectory, steps_of
 from ..run.folder import RunFolder, SavedRun, is_run_id
 from ..run.pick import pick_word
@@ -53,13 +53,14 @@ def run(arguments: argparse.Namespace) -> int:
     encoders = None if backend is None else {info.width: key for key, info in backend.encoders.items()}
     learned, warnings = _learned(arguments.word, saved, encoders)
     class_word = arguments.class_word.strip() or initial_words(learned.metadata)
+    noun = class_noun(learned.metadata)
     if path == "direction":
-        dialled = along_direction(learned, class_word, arguments.to, backend)
+        dialled = along_direction(learned, class_word, arguments.to, backend, noun)
     elif saved is None:
         raise ValueError(f"--path trajectory needs a run; name the run in place of {arguments.word}.")
     else:
-        dialled = along_trajectory(saved.record, steps_of(saved, learned), learned, arguments.to, class_word)
-    from_where = description_metadata(merged_from=dialled.made_of) if dialled.made_of else learned.metadata
+        dialled = along_trajectory(saved.record, steps_of(saved, learned), learned, arguments.to, class_word, noun)
+    from_where = moved_metadata(learned.metadata, dialled.made_of) if dialled.made_of else learned.metadata
     written = write_word(replace(dialled.word, metadata=from_where), output, arguments)
     dialled = replace(dialled, word=replace(dialled.word, placeholder=written["name"]))
     say("\n".join(dial_lines(dialled)))

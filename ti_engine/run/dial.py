@@ -14,14 +14,14 @@ from .folder import SavedRun
 
 
 def along_trajectory(
-    record: TrainRecord, steps: range, learned: TokenEmbedding, position: float, class_word: str = ""
+    record: TrainRecord, steps: range, learned: TokenEmbedding, position: float, class_word: str = "", noun: str = ""
 ) -> Dialled:
     """The word at a position on the way from the start of a run to `learned`, through the states that the run has.
 
-    steps: whose mean `learned` is (see `steps_of`). class_word: for prompts only. Where losses on the fixed evaluation
-    set are known on the way, a position is the share of the loss's fall that is reached there; otherwise it is the
-    share of the way. Raises ValueError with a sentence where `learned` has other vectors than the run, and where it is
-    still at its start.
+    steps: whose mean `learned` is (see `steps_of`). class_word: for prompts only, as `noun`, that the word was trained
+    with behind it. Where losses on the fixed evaluation set are known on the way, a position is the share of the loss's
+    fall that is reached there; otherwise it is the share of the way. Raises ValueError with a sentence where `learned`
+    has other vectors than the run, and where it is still at its start.
     """
     check_position(position)
     before = [step for step in sorted(record.trajectory) if step < max(steps[0], 1)]
@@ -36,7 +36,7 @@ def along_trajectory(
     knots = rising_knots(_measured(record, steps, places))
     place = calibrated_place(position, knots)
     word, start = (TokenEmbedding(vectors, learned.placeholder) for vectors in (path.at(place), path.at(0)))
-    return Dialled(word, start, learned, "trajectory", position, class_word, place, len(knots))
+    return Dialled(word, start, learned, "trajectory", position, class_word, place, len(knots), noun=noun)
 
 
 def steps_of(saved: SavedRun, learned: TokenEmbedding) -> range:

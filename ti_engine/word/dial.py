@@ -31,10 +31,10 @@ PATHS = {
 class Dialled:
     """The word at a position of the dial.
 
-    start, learned: the words at 0 and at 1. path: a key of PATHS. class_word: what prompts call the class; empty where
-    nobody said it. place: the share of the path at which the position lies. looked_at: how many losses between the two
-    ends the position was calibrated by; 0 where it is the place itself. left_out: the tokens of the class word that no
-    vector of the start is of; empty where all are used.
+    start, learned: the words at 0 and at 1. path: a key of PATHS. class_word: what the thing is; empty where nobody
+    said it. noun: that the word was trained with behind it. place: the share of the path at which the position lies.
+    looked_at: how many losses between the two ends the position was calibrated by; 0 where it is the place itself.
+    left_out: the tokens of the class word that no vector of the start is of; empty where all are used.
     """
 
     word: TokenEmbedding
@@ -46,6 +46,7 @@ class Dialled:
     place: float
     looked_at: int = 0
     left_out: str = ""
+    noun: str = ""
 
     @property
     def turned(self) -> dict[str, tuple[float, float]]:
@@ -65,8 +66,11 @@ class Dialled:
 
     @property
     def prompts(self) -> list[str]:
-        """How a prompt calls the word: alone, and with the class noun behind it where that is known."""
+        """How a prompt calls the word: alone, and with the class noun behind it where that is known. A word that was
+        trained with a noun has it always."""
         name = self.word.placeholder
+        if self.noun:
+            return [f"{name} {self.noun}"]
         return [name, f"{name} {self.class_word}"] if self.class_word else [name]
 
     @property
@@ -79,12 +83,13 @@ class Dialled:
 
 
 def along_direction(
-    learned: TokenEmbedding, class_word: str, position: float, vocabulary: Vocabulary | None
+    learned: TokenEmbedding, class_word: str, position: float, vocabulary: Vocabulary | None, noun: str = ""
 ) -> Dialled:
     """`learned` at a position on the way from `class_word`, vector by vector and for each text encoder by itself.
 
     The direction moves along the great circle and the length evenly, by the same share: the form of Bui et al. 2025
     (arXiv 2506.22685) with rho = alpha = 1 - position. vocabulary: of the model that the word is for.
+    noun: that the word was trained with behind it, for prompts only.
     Raises ValueError with a sentence for a class word that is missing or unknown, for another model's word, and for
     vectors without one way between them.
     """
@@ -104,7 +109,7 @@ def along_direction(
     ends = {0.0: start, 1.0: learned}
     vectors = ends[position].copy().vectors if position in ends else slerp(start, learned, position).vectors
     word = TokenEmbedding(vectors, learned.placeholder)
-    return Dialled(word, start, learned, "direction", position, class_word, position, left_out=left_out)
+    return Dialled(word, start, learned, "direction", position, class_word, position, left_out=left_out, noun=noun)
 
 
 def class_vectors(vocabulary: Vocabulary, class_word: str, like: TokenEmbedding) -> tuple[TokenEmbedding, str]:
@@ -223,13 +228,19 @@ def dial_lines(dialled: Dialled) -> list[str]:
             f"Not calibrated: {dialled.position:.0%} is a share of {way}, not of the fall of the loss, because no "
             "losses are known between the two ends."
         )
+    lines.append(_prompt_line(dialled))
+    return lines
+
+
+def _prompt_line(dialled: Dialled) -> str:
     name, *with_noun = dialled.prompts
-    lines.append(
+    if dialled.noun:
+        return f'In a prompt write "{name}": the word was trained with this noun behind it.'
+    return (
         f'In a prompt write "{with_noun[0]}" where it stands beside other objects, and "{name}" elsewhere.'
         if with_noun
         else f'In a prompt write "{name}", and where it stands beside other objects the class noun behind it.'
     )
-    return lines
 
 
 def _check_way(start: TokenEmbedding, learned: TokenEmbedding) -> None:

@@ -133,6 +133,13 @@ def test_it_says_how_far_the_word_was_turned() -> None:
     assert '"S* cat"' in lines[-1] and len(lines) == 5
 
 
+@pytest.mark.parametrize("class_word", ["black", "cat"])
+def test_a_word_that_was_trained_with_a_noun_is_written_with_it(class_word) -> None:
+    half = along_direction(LEARNED, class_word, 0.5, WORDS, noun="cat")
+    assert half.prompts == ["S* cat"]
+    assert dial_lines(half)[-1] == 'In a prompt write "S* cat": the word was trained with this noun behind it.'
+
+
 @pytest.mark.parametrize(
     ("learned", "class_word", "position", "sentence"),
     [

@@ -233,6 +233,13 @@ def test_the_sheet_shows_steps_and_prompts_with_the_same_seed(make_run, pick, mo
     assert all(after[key][0] is tensor and torch.equal(after[key][0], bits) for key, (tensor, bits) in before.items())
 
 
+def test_the_default_prompts_name_the_noun_of_the_training(make_run, pick, models):
+    folder = make_run(settings={"class_noun": "heart", "resolution": 64})
+    default = plugin("nodes.pick_step")._PROMPTS
+    report = pick(folder, prompts=default, columns=0, **models._asdict()).args[2]
+    assert "Row 1 of the sheet: a photo of S* heart\nRow 2 of the sheet: a photo of S* heart on a beach\n" in report
+
+
 def test_what_was_picked_has_a_column_of_its_own(make_run, pick, models):
     folder = make_run()
     report = pick(folder, "average", -1, -2, columns=2, **models._asdict()).args[2]

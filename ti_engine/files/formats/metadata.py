@@ -130,6 +130,11 @@ def _setting(metadata: Mapping[str, str], name: str) -> str:
     return text if isinstance(text, str) else ""
 
 
+def moved_metadata(metadata: Mapping[str, str], merged_from: str) -> dict[str, str]:
+    """Metadata of a word that was made from one with `metadata`: what it is made of, and how prompts use it."""
+    return description_metadata(merged_from=merged_from, usage_hint=metadata.get("modelspec.usage_hint"))
+
+
 def training_metadata(
     config: TrainConfig | Mapping[str, Any],
     record: TrainRecord,
