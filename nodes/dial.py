@@ -57,7 +57,7 @@ class Dial(io.ComfyNode):
                     "class_word",
                     default="",
                     tooltip="What the thing is, such as cat. Empty: the initial words of the training, where the word "
-                    "says them.",
+                    "says them. Along the trajectory it is for prompts only.",
                 ),
                 io.Clip.Input(
                     "clip",

@@ -35,7 +35,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--to", required=True, type=float, metavar="POSITION", help="0 is the class word, 1 what was learned"
     )
     parser.add_argument(
-        "--class-word", default="", metavar="WORDS", help="such as cat [the initial words, where the training is known]"
+        "--class-word",
+        default="",
+        metavar="WORDS",
+        help="such as cat; along the trajectory for prompts only [the initial words, where the training is known]",
     )
     paths = "; ".join(f"{name}: {text}" for name, text in PATHS.items())
     parser.add_argument("--path", choices=PATHS, help=f"{paths} [trajectory for a run, direction for a file]")
@@ -49,6 +52,10 @@ def run(arguments: argparse.Namespace) -> int:
     output = output_of(arguments)
     saved = _run_of(arguments)
     path = arguments.path or ("direction" if saved is None else "trajectory")
+    if arguments.model and saved is not None and path == "trajectory":
+        raise ValueError(
+            "A run goes back through its own states without --model; leave it out, or add --path direction."
+        )
     backend = open_model(arguments) if arguments.model and path == "direction" else None
     encoders = None if backend is None else {info.width: key for key, info in backend.encoders.items()}
     learned, warnings = _learned(arguments.word, saved, encoders)

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..files.formats.metadata import training_record
 from ..training.record import TrainRecord
+from ..training.result import describe_states
 from ..word.dial import Dialled, calibrated_place, check_position, path_through, rising_knots
 from ..word.embedding import TokenEmbedding
 from .folder import SavedRun
@@ -33,10 +34,10 @@ def along_trajectory(
         )
     path, kept = path_through(states)
     places = {before[number]: place for number, place in zip(kept[:-1], path.places, strict=False)}
-    knots = rising_knots(_measured(record, steps, places))
+    knots, why_not = _knots(record, steps, places)
     place = calibrated_place(position, knots)
     word, start = (TokenEmbedding(vectors, learned.placeholder) for vectors in (path.at(place), path.at(0)))
-    return Dialled(word, start, learned, "trajectory", position, class_word, place, len(knots), noun=noun)
+    return Dialled(word, start, learned, "trajectory", position, class_word, place, len(knots), why_not, noun=noun)
 
 
 def steps_of(saved: SavedRun, learned: TokenEmbedding) -> range:
@@ -61,13 +62,20 @@ def _as_steps(ends: Any, last: int) -> range | None:
     return range(ends[0], ends[1] + 1)
 
 
-def _measured(record: TrainRecord, steps: range, places: Mapping[int, float]) -> list[tuple[float, float]]:
-    """(place on the path, share of the loss's fall) of the steps between the two ends that were looked at; empty where
-    the losses at the ends are not known, or the word is no better than its start."""
+def _knots(record: TrainRecord, steps: range, places: Mapping[int, float]) -> tuple[list[tuple[float, float]], str]:
+    """(place on the path, share of the loss's fall) of the steps between the two ends that a dial can go by; and where
+    there are none, why, to follow "because"."""
     losses = record.evaluations
-    end = record.result_loss if steps == record.returned else losses.get(steps[0]) if len(steps) == 1 else None
     start = losses.get(0)
-    if start is None or end is None or not end < start:
-        return []
+    end = record.result_loss if steps == record.returned else losses.get(steps[0]) if len(steps) == 1 else None
+    if start is None:
+        return [], "the loss at the start of the run is not known"
+    if end is None:
+        return [], f"the loss of {describe_states(steps)} is not known"
+    if not end < start:
+        return [], f"the loss of {describe_states(steps)} is no lower than that at the start of the run"
     looked_at = [step for step in places if step and math.isfinite(losses.get(step, math.nan))]
-    return [(places[step], (start - losses[step]) / (start - end)) for step in looked_at]
+    if not looked_at:
+        return [], "no losses are known between the two ends"
+    knots = rising_knots([(places[step], (start - losses[step]) / (start - end)) for step in looked_at])
+    return knots, "" if knots else "no loss that is known on the way lies between those of the two ends"

@@ -34,7 +34,8 @@ class Dialled:
     start, learned: the words at 0 and at 1. path: a key of PATHS. class_word: what the thing is; empty where nobody
     said it. noun: that the word was trained with behind it. place: the share of the path at which the position lies.
     looked_at: how many losses between the two ends the position was calibrated by; 0 where it is the place itself.
-    left_out: the tokens of the class word that no vector of the start is of; empty where all are used.
+    why_not: why it is not calibrated, to follow "because". left_out: the tokens of the class word that no vector of the
+    start is of; empty where all are used.
     """
 
     word: TokenEmbedding
@@ -45,6 +46,7 @@ class Dialled:
     class_word: str
     place: float
     looked_at: int = 0
+    why_not: str = "no losses are known along the direction"
     left_out: str = ""
     noun: str = ""
 
@@ -225,8 +227,8 @@ def dial_lines(dialled: Dialled) -> list[str]:
     else:
         way = "the angle" if dialled.path == "direction" else "the way that the vectors went"
         lines.append(
-            f"Not calibrated: {dialled.position:.0%} is a share of {way}, not of the fall of the loss, because no "
-            "losses are known between the two ends."
+            f"Not calibrated: {dialled.position:.0%} is a share of {way}, not of the fall of the loss, because "
+            f"{dialled.why_not}."
         )
     lines.append(_prompt_line(dialled))
     return lines

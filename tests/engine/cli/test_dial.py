@@ -98,6 +98,11 @@ def test_bad_input_is_one_sentence(word: TokenEmbedding, arguments: list[str], s
     assert sentence in refused(["dial", *arguments, "--output", "w.safetensors"], capsys)
 
 
+def test_a_model_is_no_way_of_a_run_without_the_direction(saved: SavedRun, capsys: Output) -> None:
+    arguments = ["dial", RUN, "--to", "0.5", "--class-word", "heart", "--model", "demo", "--output", "w.safetensors"]
+    assert "leave it out, or add --path direction" in refused(arguments, capsys)
+
+
 def test_a_file_of_a_run_says_its_class_word(saved: SavedRun, capsys: Output) -> None:
     save_embedding(pick_word(saved, None), "ball.safetensors")
     assert "To look up 'ball'" in refused(

@@ -81,6 +81,7 @@ def test_without_losses_on_the_way_it_is_the_share_of_the_way(saved: SavedRun) -
     half = along_trajectory(record, steps_of(saved, word), word, 0.5)
     assert (half.place, half.looked_at) == (0.5, 0)
     assert "Not calibrated: 50% is a share of the way" in "\n".join(dial_lines(half))
+    assert half.why_not == "no losses are known between the two ends"
     calibrated = "\n".join(dial_lines(dialled(saved, 0.5)))
     assert "Calibrated: 50% of the fall of the loss" in calibrated and "from the start of its run (0)" in calibrated
 
@@ -89,7 +90,29 @@ def test_a_word_that_is_worse_than_its_start_is_not_calibrated(saved: SavedRun) 
     worse = {**saved.record.sample_losses, 0: saved.record.sample_losses[0] * 0}
     record = replace(saved.record, sample_losses=worse)
     word = pick_word(saved, None)
-    assert along_trajectory(record, steps_of(saved, word), word, 0.5).looked_at == 0
+    half = along_trajectory(record, steps_of(saved, word), word, 0.5)
+    assert half.looked_at == 0 and "is no lower than that at the start of the run" in dial_lines(half)[-2]
+
+
+def test_a_run_that_was_killed_does_not_know_the_loss_of_its_word(tmp_path: Path) -> None:
+    killed = toy_run(tmp_path, KEY, until=5, steps=STEPS, evaluate_every=2)
+    half = dialled(killed, 0.5)
+    assert half.looked_at == 0 and half.why_not.startswith("the loss of the ")
+    assert half.why_not.endswith(" is not known")
+
+
+def test_a_step_that_nobody_looked_at_has_no_loss(tmp_path: Path) -> None:
+    half = dialled(toy_run(tmp_path, KEY, steps=6, evaluate_every=2), 0.5, range(3, 4))
+    assert (half.looked_at, half.why_not) == (0, "the loss of the vectors after step 3 is not known")
+
+
+def test_losses_outside_of_the_fall_are_no_calibration(saved: SavedRun) -> None:
+    losses = saved.record.sample_losses
+    ends = {0: losses[0], 3: losses[0] * 2, STEPS: losses[STEPS]}
+    word = pick_word(saved, None)
+    half = along_trajectory(replace(saved.record, sample_losses=ends), steps_of(saved, word), word, 0.5)
+    assert (half.looked_at, half.place) == (0, 0.5)
+    assert "no loss that is known on the way lies between those of the two ends" in dial_lines(half)[-2]
 
 
 def test_two_encoders_move_together() -> None:
