@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
-from toy import ToyBackend, noisy_set, same
+from toy import ToyBackend, noisy_set, same, toy_config
 
 from ti_engine import TrainConfig, TrainRecord, start_run, train
+from ti_engine.run.about import describe_run
 from ti_engine.run.folder import RunFolder, SavedRun
 from ti_engine.run.kept_run import KeptRun
 from ti_engine.run.key import run_key
@@ -23,6 +25,19 @@ def wide() -> ToyBackend:
 
 def never_waits(sentence: str) -> None:
     raise AssertionError(sentence)
+
+
+def saved_run(key: str, **settings: Any) -> SavedRun:
+    """A finished run of 12 steps as the command line keeps it, below the working folder."""
+    backend, config = ToyBackend(widths={"clip_l": 768}), toy_config(steps=12, **settings)
+    with RunStore(Path("textual_inversion")).open(key, describe_run(config, "toy", [], 2), False, print) as kept:
+        state = start_run(backend, config)
+        for step in train(backend, noisy_set(backend), config, state):
+            kept.keep(step)
+        kept.finish(state, config)
+    found = kept.folder.read()
+    assert found is not None
+    return found
 
 
 def go_on(

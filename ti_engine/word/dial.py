@@ -31,11 +31,11 @@ PATHS = {
 class Dialled:
     """The word at a position of the dial.
 
-    start, learned: the words at 0 and at 1. path: a key of PATHS. class_word: what the thing is; empty where nobody
-    said it. noun: that the word was trained with behind it. place: the share of the path at which the position lies.
+    start, learned: the words at 0 and at 1. path: a key of PATHS. class_word: what the thing is; empty where it is
+    not known. noun: that the word was trained with behind it. place: the share of the path at which the position lies.
     looked_at: how many losses between the two ends the position was calibrated by; 0 where it is the place itself.
-    why_not: why it is not calibrated, to follow "because". left_out: the tokens of the class word that no vector of the
-    start is of; empty where all are used.
+    why_not: why it is not calibrated, to follow "because". left_out: the tokens of the class word that
+    found no vector; empty where all are used.
     """
 
     word: TokenEmbedding
@@ -116,7 +116,7 @@ def along_direction(
 
 def class_vectors(vocabulary: Vocabulary, class_word: str, like: TokenEmbedding) -> tuple[TokenEmbedding, str]:
     """`class_word` with as many vectors as `like` has in each of its encoders, where training would start, and the
-    tokens that no vector is of, for a sentence. Raises ValueError as `along_direction`."""
+    tokens for which there is no vector, for a sentence. Raises ValueError as `along_direction`."""
     words = without_foreign_punctuation(class_word).strip()
     known = vocabulary.word_vectors(words) if words else {}
     texts = vocabulary.word_tokens(words) if words else {}

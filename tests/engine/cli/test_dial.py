@@ -8,15 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 from command_line import Output, refused, rows, run
-from toy import ToyBackend, noisy_set, toy_config
+from kept_runs import saved_run
 
-from ti_engine import TokenEmbedding, start_run, train
+from ti_engine import TokenEmbedding
 from ti_engine.demo.load import load_demo
 from ti_engine.files import load_embedding, save_embedding
-from ti_engine.run.about import describe_run
 from ti_engine.run.folder import SavedRun
 from ti_engine.run.pick import pick_word
-from ti_engine.run.store import RunStore
 
 RUN = "ab" * 16
 TO_HEART = ["--class-word", "heart", "--model", "demo", "--output", "w.safetensors"]
@@ -34,15 +32,7 @@ def word(pictures_and_model: None) -> TokenEmbedding:
 def saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SavedRun:
     """A run of 12 steps in the working folder."""
     monkeypatch.chdir(tmp_path)
-    backend, config = ToyBackend(widths={"clip_l": 768}), toy_config(steps=12, initial_words="ball", evaluate_every=2)
-    with RunStore(Path("textual_inversion")).open(RUN, describe_run(config, "toy", [], 2), False, print) as kept:
-        state = start_run(backend, config)
-        for step in train(backend, noisy_set(backend), config, state):
-            kept.keep(step)
-        kept.finish(state, config)
-    found = kept.folder.read()
-    assert found is not None
-    return found
+    return saved_run(RUN, initial_words="ball", evaluate_every=2)
 
 
 def test_the_ends_of_a_file_are_the_class_word_and_the_file(word: TokenEmbedding, capsys: Output) -> None:

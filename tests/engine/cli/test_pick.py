@@ -8,14 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 from command_line import Output, refused, run
-from toy import ToyBackend, noisy_set, toy_config
+from kept_runs import saved_run
 
-from ti_engine import start_run, train
 from ti_engine.files import load_embedding
 from ti_engine.files.formats.metadata import training_record
-from ti_engine.run.about import describe_run
 from ti_engine.run.folder import SavedRun
-from ti_engine.run.store import RunStore
 
 RUN = "ab" * 16
 
@@ -24,15 +21,7 @@ RUN = "ab" * 16
 def saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SavedRun:
     """A run of 12 steps in the working folder."""
     monkeypatch.chdir(tmp_path)
-    backend, config = ToyBackend(widths={"clip_l": 768}), toy_config(steps=12)
-    with RunStore(Path("textual_inversion")).open(RUN, describe_run(config, "toy", [], 2), False, print) as kept:
-        state = start_run(backend, config)
-        for step in train(backend, noisy_set(backend), config, state):
-            kept.keep(step)
-        kept.finish(state, config)
-    found = kept.folder.read()
-    assert found is not None
-    return found
+    return saved_run(RUN)
 
 
 @pytest.mark.parametrize(("step", "state"), [("0", 0), ("7", 7), ("12", 12), ("-1", 12)])
